@@ -1,0 +1,20 @@
+//! The recovery waterfall: who pays for what liquidation could not, in integers, to the last unit.
+//!
+//! Input: one segment's [`SegmentCase`] at a block and the configured tiers. Output: a [`BalancedPlan`], whose steps say
+//! what they absorb and whose [`Ledger`] balances, or a refusal that says why.
+//!
+//! Invariants: Σ absorbed + residual = shortfall, exactly, or there is no plan; a later tier takes only what the earlier
+//! could not; deleveraging takes no more than the hole and takes nobody below zero; the same case, tiers and
+//! reservations give the same plan, byte for byte, with ties broken by unit key.
+//! Must not: do I/O, read a clock, use floating point, or know a protocol.
+
+mod case;
+mod ledger;
+mod plan;
+
+pub use case::{
+    DistressedUnit, FundState, Holder, MarginBounds, MarketCase, Position, Reservations, RestingOrder, SegmentCase,
+    SolventUnit,
+};
+pub use ledger::{Imbalance, Ledger};
+pub use plan::{Action, BalancedPlan, Contribution, Deleveraging, Fill, Step, Tier, TierSettings, plan};

@@ -1,0 +1,13 @@
+//! The solvency scanner: which units of a snapshot are, or soon may be, a loss to the protocol.
+//!
+//! A fast screen in f64 over two planes per unit, then exact integer maths for what it raises.
+//!
+//! Invariants: the screen may raise a false alarm and may not miss; a unit that cannot be valued is reported as unknown
+//! with raised priority, never dropped, and never shortens the scan; the same snapshot gives the same report.
+//! Must not: decide or book money from a float, do I/O, read a clock, or know a protocol.
+
+mod scan;
+mod valuation;
+
+pub use scan::{Condition, Finding, ScanReport, ScanSettings, scan};
+pub use valuation::{FactorIndex, Factors, Planes, Standing, Unvalued, Valuation};

@@ -1,0 +1,70 @@
+//! What the scanner asks of an adapter: planes to screen with, and the exact standing of one unit.
+
+use alloy::primitives::{I256, U256};
+
+use crate::{
+    positions::{Snapshot, Unit},
+    types::UnitKey,
+};
+
+/// Index of a factor within [`Factors`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FactorIndex(pub u32);
+
+/// Everything that moves for every account at once: per factor the value of one unit of holding, and the same after the
+/// maintenance haircut, in settlement-token units. Screening precision.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Factors {
+    /// What each factor is, for people.
+    pub names: Vec<String>,
+    /// Value of one unit of holding on the bankruptcy plane.
+    pub equity: Vec<f64>,
+    /// Value of one unit of holding on the maintenance plane.
+    pub maintenance: Vec<f64>,
+}
+
+/// A unit's two planes: `constant + Σ quantity · factor`, in settlement-token units. Screening precision.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Planes {
+    /// The part of either plane that no factor moves.
+    pub constant: f64,
+    /// Holdings by factor.
+    pub holdings: Vec<(FactorIndex, f64)>,
+    /// How far integer rounding can put the exact value from the plane, in settlement-token units; ≥ 0.
+    pub rounding: f64,
+}
+
+/// A unit's exact standing at a block, in settlement-token units, with the protocol's own rounding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Below zero: bankrupt, by that much short.
+    pub equity: I256,
+    /// What the unit must keep.
+    pub maintenance_margin: U256,
+    /// Below zero: liquidatable. Equity less maintenance margin where the protocol defines it so.
+    pub surplus: I256,
+}
+
+/// Why a unit cannot be valued.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unvalued {
+    /// State is missing that the valuation needs.
+    #[error("missing {0}")]
+    Missing(String),
+    /// A figure does not fit 256 bits.
+    #[error("overflow in {0}")]
+    Overflow(&'static str),
+}
+
+/// How an adapter values units. Pure: the same snapshot gives the same answer; time is the block's timestamp.
+pub trait Valuation {
+    /// The factor values of this snapshot.
+    fn factors(&self, snapshot: &Snapshot) -> Result<Factors, Unvalued>;
+
+    /// The unit's planes over these factors. Contract: the exact surplus and equity differ from the planes by at most
+    /// `rounding` plus the f64 error that the screen itself bounds.
+    fn planes(&self, snapshot: &Snapshot, unit: &Unit) -> Result<Planes, Unvalued>;
+
+    /// The unit's exact standing, equal to the protocol's own view at the snapshot's block.
+    fn standing(&self, snapshot: &Snapshot, key: &UnitKey, unit: &Unit) -> Result<Standing, Unvalued>;
+}
