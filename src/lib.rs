@@ -17,3 +17,19 @@ pub mod scanner;
 pub mod recovery;
 
 pub mod protocols;
+
+pub mod chain;
+
+pub mod indexer;
+
+pub mod executor;
+
+pub mod journal;
+
+pub mod alerts;
+
+pub mod ops;
+
+pub mod config;
+
+pub mod demo;

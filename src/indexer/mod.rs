@@ -1,0 +1,1 @@
+//! Chain and adapter to cache changes.
