@@ -73,7 +73,7 @@ contract InvariantsTest is Test {
     }
 
     function _acts() private pure returns (bytes4[] memory acts) {
-        acts = new bytes4[](18);
+        acts = new bytes4[](21);
         acts[0] = Handler.doDeposit.selector;
         acts[1] = Handler.doWithdraw.selector;
         acts[2] = acts[3] = acts[4] = Handler.doTrade.selector;
@@ -87,5 +87,7 @@ contract InvariantsTest is Test {
         acts[14] = Handler.doLiquidate.selector;
         acts[15] = acts[16] = Handler.doRecover.selector;
         acts[17] = Handler.doMisuse.selector;
+        acts[18] = Handler.doLiquidate.selector;
+        acts[19] = acts[20] = Handler.doRecover.selector;
     }
 }

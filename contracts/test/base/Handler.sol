@@ -13,7 +13,7 @@ contract Handler is Venue {
 
     address private immutable _house = address(0x40053);
     address[] private _actors;
-    uint64 private _lastOrder;
+    uint64 internal _lastOrder;
 
     uint256 public trades;
     uint256 public liquidations;
@@ -22,7 +22,7 @@ contract Handler is Venue {
     uint256 public socialisations;
     uint256 public parameterMoves;
 
-    function setUp() public override {
+    function setUp() public virtual override {
         super.setUp();
         for (uint256 i = 0; i < ACTORS; i++) {
             _actors.push(address(uint160(0xAC7000 + i)));
@@ -40,16 +40,16 @@ contract Handler is Venue {
 
     // ---- traders
 
-    function doDeposit(uint256 who, uint256 where, uint256 amount) external {
+    function doDeposit(uint256 who, uint256 where, uint256 amount) public {
         _deposit(_segment(where), _actor(who), bound(amount, 1, 2_000));
     }
 
-    function doWithdraw(uint256 who, uint256 where, uint256 amount) external {
+    function doWithdraw(uint256 who, uint256 where, uint256 amount) public {
         _attempt(_actor(who), abi.encodeCall(venue.withdraw, (_segment(where), bound(amount, 1, 4_000))));
     }
 
     /// Near the mark and of a size that uses much of the buyer's margin, so that prices have something to break.
-    function doTrade(uint256 what, uint256 buyer, uint256 seller, uint256 lots, uint256 offset) external {
+    function doTrade(uint256 what, uint256 buyer, uint256 seller, uint256 lots, uint256 offset) public {
         uint16 market = _market(what);
         (uint256 mark,) = venue.markPrice(market);
         uint256 price = mark * bound(offset, 98, 102) / 100 + 1;
@@ -61,25 +61,25 @@ contract Handler is Venue {
         if (_attempt(other, abi.encodeCall(venue.fillOrder, (_lastOrder, size)))) trades++;
     }
 
-    function doPlace(uint256 who, uint256 what, bool isBuy, uint256 offset, uint256 lots) external {
+    function doPlace(uint256 who, uint256 what, bool isBuy, uint256 offset, uint256 lots) public {
         uint16 market = _market(what);
         (uint256 mark,) = venue.markPrice(market);
         _lastOrder = _place(_actor(who), market, isBuy, mark * bound(offset, 50, 150) / 100 + 1, uint64(bound(lots, 1, 80)));
     }
 
-    function doFill(uint256 who, uint256 which, uint256 lots) external {
+    function doFill(uint256 who, uint256 which, uint256 lots) public {
         bytes memory call_ = abi.encodeCall(venue.fillOrder, (_order(which), uint64(bound(lots, 1, 40))));
         if (_attempt(_actor(who), call_)) trades++;
     }
 
-    function doCancel(uint256 which) external {
+    function doCancel(uint256 which) public {
         uint64 order = _order(which);
         _attempt(venue.order(order).maker, abi.encodeCall(venue.cancelOrder, (order)));
     }
 
     // ---- the world
 
-    function doMovePrice(uint256 what, uint256 percent) external {
+    function doMovePrice(uint256 what, uint256 percent) public {
         uint16 market = _market(what);
         (uint256 mark,) = venue.markPrice(market);
         uint256 next = mark * bound(percent, 75, 130) / 100;
@@ -87,13 +87,13 @@ contract Handler is Venue {
     }
 
     /// Now and then long enough for prices to go stale.
-    function doPassTime(uint256 duration, bool report) external {
+    function doPassTime(uint256 duration, bool report) public {
         vm.warp(block.timestamp + bound(duration, 1, 400));
         vm.roll(block.number + bound(duration, 1, 30));
         if (report) _refreshPrices();
     }
 
-    function doMoveParameters(uint256 what, uint256 percent, int256 rate) external {
+    function doMoveParameters(uint256 what, uint256 percent, int256 rate) public {
         uint16 market = _market(what);
         IClearinghouse.MarketState memory state = venue.market(market);
         uint16 maintenance = uint16(state.config.maintenanceMarginBps * bound(percent, 75, 125) / 100);
@@ -105,7 +105,7 @@ contract Handler is Venue {
         if (ok) parameterMoves++;
     }
 
-    function doFund(uint256 where, uint256 amount, uint256 floor) external {
+    function doFund(uint256 where, uint256 amount, uint256 floor) public {
         _depositFund(_segment(where), bound(amount, 1, 300));
         _asAdmin(abi.encodeCall(venue.setFundFloor, (_segment(where), bound(floor, 0, 200))));
     }
@@ -113,7 +113,7 @@ contract Handler is Venue {
     // ---- keepers
 
     /// Liquidates whoever can be, starting the search at a random place, against an order of the house at the mark.
-    function doLiquidate(uint256 what, uint256 who, uint256 lots) external {
+    function doLiquidate(uint256 what, uint256 who, uint256 lots) public {
         uint16 market = _market(what);
         for (uint256 i = 0; i < ACTORS; i++) {
             address account = _actor(who % ACTORS + i);
@@ -122,7 +122,7 @@ contract Handler is Venue {
     }
 
     /// Takes one bankrupt account one rung further down the waterfall.
-    function doRecover(uint256 where, uint256 who, uint256 amount) external {
+    function doRecover(uint256 where, uint256 who, uint256 amount) public {
         uint16 segment = _segment(where);
         for (uint256 i = 0; i < ACTORS; i++) {
             address account = _actor(who % ACTORS + i);
@@ -134,7 +134,7 @@ contract Handler is Venue {
     }
 
     /// A keeper gone wrong: the right calls with any arguments.
-    function doMisuse(uint256 which, uint256 what, uint256 who, uint256 other, uint256 amount) external {
+    function doMisuse(uint256 which, uint256 what, uint256 who, uint256 other, uint256 amount) public {
         uint16 market = _market(what);
         address account = _actor(who);
         bytes memory call_ = _misuse(which % 4, market, account, other, amount);
@@ -153,10 +153,6 @@ contract Handler is Venue {
         _assertBooks(_everybody());
     }
 
-    function parts() external view returns (IClearinghouse venue_, address[] memory owners, uint64 lastOrder) {
-        return (venue, _everybody(), _lastOrder);
-    }
-
     function _misuse(uint256 which, uint16 market, address account, uint256 other, uint256 amount)
         private
         view
@@ -173,7 +169,8 @@ contract Handler is Venue {
 
     function _liquidate(uint16 market, address account, uint256 lots) private {
         uint16 segment = _segmentOf(market);
-        uint64 size = uint64(bound(lots, 1, venue.maxLiquidatableLots(market, account)));
+        uint64 size = venue.maxLiquidatableLots(market, account);
+        if (lots % 2 == 0) size = uint64(bound(lots, 1, size));
         (uint256 mark,) = venue.markPrice(market);
         _lastOrder = _place(_house, market, _lots(market, account) > 0, mark, size);
         int256 equity = _equity(segment, account);
@@ -254,7 +251,7 @@ contract Handler is Venue {
         return (owed * uint256(equity) + base - 1) / base;
     }
 
-    function _attempt(address caller, bytes memory call_) private returns (bool ok) {
+    function _attempt(address caller, bytes memory call_) internal virtual returns (bool ok) {
         bytes memory back;
         (ok, back) = callAs(caller, address(venue), call_);
         if (ok) return true;
