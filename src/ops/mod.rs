@@ -1,1 +1,3 @@
 //! Metrics and health.
+mod logging;
+pub use logging::LogFormat;
