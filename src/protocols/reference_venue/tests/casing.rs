@@ -212,6 +212,13 @@ fn a_maker_below_its_initial_margin_may_still_reduce() {
     chain.extend(&[order(5, 1, owner(7), false, 985, 20)]);
     let case = &every(&chain)[&ONE];
     assert_eq!(case.markets[&MarketId(1)].sells, [resting(5, key(1, 7), 985, 6)], "15 a lot out of 100");
+    chain.extend(&[order(6, 1, owner(7), false, 984, 20)]);
+    let case = &every(&chain)[&ONE];
+    assert_eq!(
+        case.markets[&MarketId(1)].sells,
+        [resting(6, key(1, 7), 984, 6)],
+        "16 a lot leave 4 of the 100 for the other order"
+    );
 }
 
 /// The venue's own rules for one maker: trades at a price, and the check after each.
@@ -271,11 +278,18 @@ proptest! {
     fn the_venue_accepts_any_part_of_the_depth_in_any_order(
         money in 0i128..20_000,
         holdings in [(-30i128..30), (-300i128..300)],
-        seeds in prop::collection::vec((0u8..2, any::<bool>(), -200i128..200, 1u64..200, any::<u64>(), 0u64..=100), 1..10),
+        seeds in prop::collection::vec((0u8..2, any::<bool>(), -2_000i128..2_000, 1u64..200, any::<u64>(), 0u64..=100), 1..10),
     ) {
         let mut maker = Maker { cash: money, positions: [(0, 0); 2] };
-        let mut chain = Chain::opened();
-        chain.extend(&[cash(1, owner(1), money)]);
+        let mut chain = Chain::empty();
+        chain.extend(&[
+            segment_opened(1),
+            listed_with_slippage(1, 1, FEED_A, 2_000),
+            listed_with_slippage(2, 1, FEED_B, 2_000),
+            price(FEED_A, 1_000, GENESIS),
+            price(FEED_B, 50, GENESIS),
+            cash(1, owner(1), money),
+        ]);
         for market in [0, 1] {
             let lots = holdings[market];
             // An entry price beside the mark, so that partial closes realise odd amounts.

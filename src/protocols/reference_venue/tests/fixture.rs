@@ -70,7 +70,12 @@ pub(super) fn order(order: u64, market: u16, maker: Address, is_buy: bool, price
     of_venue(&IClearinghouse::OrderPlaced { order, market, maker, isBuy: is_buy, price: U256::from(price), lots })
 }
 
+/// Slippage of 2 %.
 pub(super) fn listed(market: u16, segment: u16, feed: Address) -> Log {
+    listed_with_slippage(market, segment, feed, 200)
+}
+
+pub(super) fn listed_with_slippage(market: u16, segment: u16, feed: Address, max_slippage_bps: u16) -> Log {
     let config = IClearinghouse::MarketConfig {
         segment,
         feed,
@@ -78,7 +83,7 @@ pub(super) fn listed(market: u16, segment: u16, feed: Address) -> Log {
         maintenanceMarginBps: 500,
         initialMarginBps: 1_000,
         liquidationFeeBps: 50,
-        maxSlippageBps: 200,
+        maxSlippageBps: max_slippage_bps,
     };
     of_venue(&IClearinghouse::MarketListed { market, config })
 }

@@ -1,7 +1,7 @@
 //! Figures against an independent, naive computation in unbounded integers.
 
 use alloy::sol_types::SolCall;
-use bigdecimal::num_bigint::BigInt;
+use bigdecimal::{BigDecimal, num_bigint::BigInt};
 use proptest::prelude::*;
 
 use super::{
@@ -128,18 +128,18 @@ proptest! {
         let planes = chain.venue.planes(&chain.snapshot, unit).unwrap();
         prop_assert_eq!(planes.holdings.len(), unit.legs.len());
         for (values, exact) in [(&factors.equity, exact.equity), (&factors.maintenance, exact.surplus)] {
-            let terms: Vec<f64> = planes.holdings.iter().map(|(k, q)| q * values[k.0 as usize]).collect();
-            let screened = planes.constant + terms.iter().sum::<f64>();
-            let magnitude = planes.constant.abs() + terms.iter().map(|t| t.abs()).sum::<f64>();
-            let exact: f64 = exact.to_string().parse().unwrap();
-            // Products and sums of at most three terms, and the exact figure's own way into a float.
-            let evaluation = 4.0 * f64::EPSILON * magnitude;
-            prop_assert!(
-                (screened - exact).abs() <= planes.rounding + evaluation,
-                "screened {screened}, exact {exact}, rounding {}", planes.rounding
-            );
+            // The planes' own figures, summed without any rounding.
+            let terms = planes.holdings.iter().map(|(k, q)| decimal(*q) * decimal(values[k.0 as usize]));
+            let plane = decimal(planes.constant) + terms.sum::<BigDecimal>();
+            let distance = (plane - BigDecimal::from(big(exact))).abs();
+            prop_assert!(distance <= decimal(planes.rounding), "{distance} off, rounding {}", planes.rounding);
         }
     }
+}
+
+/// Exactly this float.
+fn decimal(x: f64) -> BigDecimal {
+    BigDecimal::try_from(x).unwrap()
 }
 
 #[test]
