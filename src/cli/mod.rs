@@ -96,7 +96,10 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Run(args) => {
             let config = args.load()?;
             ops::init_logging(config.log.format, &config.log.filter)?;
-            run::run(config, stop_on_signal()?).await
+            ops::end_on_panic();
+            let stop = CancellationToken::new();
+            ops::stop_on_signals(stop.clone())?;
+            run::run(config, stop).await
         }
         Command::Check(args) => check::check(&args.load()?).await,
         Command::Migrate(args) => {
@@ -114,30 +117,6 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Health { url } => health(&url).await,
         Command::Demo(args) => demo::demo(args).await,
     }
-}
-
-/// A token that SIGTERM or SIGINT cancels; a second signal ends the process at once.
-fn stop_on_signal() -> anyhow::Result<CancellationToken> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let token = CancellationToken::new();
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let cancel = token.clone();
-    tokio::spawn(async move {
-        let mut asked = false;
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            if asked {
-                std::process::exit(130);
-            }
-            asked = true;
-            tracing::info!("stopping: no new plans; send the signal again to stop at once");
-            cancel.cancel();
-        }
-    });
-    Ok(token)
 }
 
 async fn health(url: &str) -> anyhow::Result<()> {

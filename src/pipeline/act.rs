@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     alerts::AlertKind,
-    executor::Executor,
+    executor::ChainExecutor,
     journal::{DeploymentId, DeploymentLock, FindingChange, Journal},
     ops::DeploymentHealth,
     positions::Snapshot,
@@ -36,7 +36,7 @@ pub(super) struct ActLoop {
     pub(super) adapter: Arc<dyn Adapter>,
     pub(super) journal: Journal,
     pub(super) lock: DeploymentLock,
-    pub(super) executor: Executor,
+    pub(super) executor: ChainExecutor,
     pub(super) concerns: Concerns,
     pub(super) health: DeploymentHealth,
     pub(super) meter: PipelineMeter,
@@ -49,7 +49,6 @@ pub(super) struct ActLoop {
 pub(super) struct Memory {
     recovered: bool,
     conditions: BTreeMap<UnitKey, (Condition, SegmentId)>,
-    dry_plans: BTreeMap<SegmentId, Vec<Step>>,
     back_off: BTreeMap<UnitKey, BackOff>,
 }
 
@@ -121,7 +120,6 @@ impl ActLoop {
         }
         let troubled: BTreeSet<SegmentId> = cases.keys().copied().collect();
         self.episodes.close_all_but(&troubled, &self.executor.busy_segments(), &head).await.context("close episodes")?;
-        self.memory.dry_plans.retain(|segment, _| troubled.contains(segment));
         self.meter.open_episodes(self.episodes.open_count());
         self.health.scanned(&head);
         Ok(())
@@ -174,9 +172,7 @@ impl ActLoop {
         };
         self.concerns.state(AlertKind::PlanImbalance, subject, None);
         self.tell_residual(&plan);
-        let repeated = self.settings.dry_run
-            && self.memory.dry_plans.get(&case.segment).is_some_and(|steps| steps == plan.steps());
-        if plan.steps().is_empty() || repeated {
+        if plan.steps().is_empty() {
             self.meter.planned(Planned::NothingToDo);
             return Ok(());
         }
@@ -185,9 +181,6 @@ impl ActLoop {
         info!(deployment = %self.name, block = head.number, segment = %case.segment, steps = plan.steps().len(),
             sent = executed.sent.len(), refused = executed.refused.len(), held_back = executed.held_back, "plan executed");
         self.meter.planned(if self.settings.dry_run { Planned::DryRun } else { Planned::Executed });
-        if self.settings.dry_run {
-            self.memory.dry_plans.insert(case.segment, plan.steps().to_vec());
-        }
         Ok(())
     }
 }
