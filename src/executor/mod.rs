@@ -1,1 +1,5 @@
 //! Plans to transactions.
+
+mod decide;
+pub mod fees;
+pub mod signer;
