@@ -3,14 +3,7 @@
 //! All fees are wei per gas; EIP-1559 naming. Divisions round up, because a node refuses a replacement that is one wei
 //! short and accepts one that is a wei too dear.
 
-/// What the chain asks for now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Quote {
-    /// Base fee of the next block.
-    pub base_fee_wei: u128,
-    /// Priority fee that is usual now.
-    pub priority_fee_wei: u128,
-}
+use crate::chain::FeeQuote;
 
 /// The limits a deployment sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +48,7 @@ pub const TRANSFER_GAS: u64 = 21_000;
 
 /// A first offer: twice the base fee (it rises by at most 1/8 a block: good for five full blocks) and the usual tip,
 /// cut to the cap. Refused when the cap does not even pay the base fee.
-pub fn first(quote: &Quote, cap_wei: u128) -> Result<Fees, CapReached> {
+pub fn first(quote: &FeeQuote, cap_wei: u128) -> Result<Fees, CapReached> {
     if cap_wei < quote.base_fee_wei.max(1) {
         return Err(CapReached { needed_wei: quote.base_fee_wei.max(1), cap_wei });
     }
@@ -66,7 +59,7 @@ pub fn first(quote: &Quote, cap_wei: u128) -> Result<Fees, CapReached> {
 
 /// An offer for the same nonce that nodes accept in place of `previous`: both fees at least 12.5 % higher (geth asks for
 /// 10 %) and at least what a first offer would be now. Refused when the cap is below that rise or below the base fee.
-pub fn replacement(previous: &Fees, quote: &Quote, cap_wei: u128) -> Result<Fees, CapReached> {
+pub fn replacement(previous: &Fees, quote: &FeeQuote, cap_wei: u128) -> Result<Fees, CapReached> {
     let raised = raise(previous.max_fee_per_gas);
     let needed_wei = raised.max(quote.base_fee_wei);
     if needed_wei > cap_wei {
@@ -99,8 +92,8 @@ mod tests {
 
     use super::*;
 
-    fn quote(base_fee_wei: u128, priority_fee_wei: u128) -> Quote {
-        Quote { base_fee_wei, priority_fee_wei }
+    fn quote(base_fee_wei: u128, priority_fee_wei: u128) -> FeeQuote {
+        FeeQuote { base_fee_wei, priority_fee_wei }
     }
 
     fn fees(max_fee_per_gas: u128, max_priority_fee_per_gas: u128) -> Fees {

@@ -188,7 +188,10 @@ pub struct Gate {
 
 impl fmt::Debug for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gate").field("signer", &self.address()).field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("Gate")
+            .field("signer", &self.address())
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
     }
 }
 

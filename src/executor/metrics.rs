@@ -74,8 +74,11 @@ impl ExecutorMetrics {
                 &["deployment", "outcome"],
             )?,
             inclusion_blocks: HistogramVec::new(
-                HistogramOpts::new("backstop_executor_inclusion_blocks", "Blocks from the first signature to inclusion")
-                    .buckets(vec![1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 21.0, 34.0]),
+                HistogramOpts::new(
+                    "backstop_executor_inclusion_blocks",
+                    "Blocks from the first signature to inclusion",
+                )
+                .buckets(vec![1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 21.0, 34.0]),
                 by_deployment,
             )?,
             gas_used: IntCounterVec::new(

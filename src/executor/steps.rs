@@ -41,12 +41,7 @@ pub(super) fn touches(segment: SegmentId, steps: &[Step]) -> Touches {
             }
         }
     }
-    Touches {
-        segment,
-        units: units.into_iter().collect(),
-        fund_draw,
-        markets: markets.into_iter().collect(),
-    }
+    Touches { segment, units, fund_draw, markets }
 }
 
 /// What a plan must leave alone while transactions with these touches are in flight.
@@ -142,11 +137,8 @@ mod tests {
     }
 
     fn margin(market: u32) -> Step {
-        let action = Action::SetMargin {
-            market: MarketId(market),
-            maintenance_margin_bps: 500,
-            initial_margin_bps: 1_000,
-        };
+        let action =
+            Action::SetMargin { market: MarketId(market), maintenance_margin_bps: 500, initial_margin_bps: 1_000 };
         step(None, Tier::Recalibrate, action, 0)
     }
 
@@ -161,8 +153,8 @@ mod tests {
     fn touches_name_every_party() {
         let steps = [draw(1, 5), draw(1, 2), close(1, 9), deleverage(1, 8, 3), socialise(1, 7, 4), margin(4)];
         let touched = touches(SegmentId(6), &steps);
-        assert_eq!(touched.units, [unit(1), unit(7), unit(8), unit(9)]);
-        assert_eq!((touched.fund_draw, touched.markets.as_slice()), (amount(7), [MarketId(4)].as_slice()));
+        assert_eq!(touched.units, [1, 7, 8, 9].map(unit).into());
+        assert_eq!((touched.fund_draw, touched.markets), (amount(7), [MarketId(4)].into()));
         let other = touches(SegmentId(6), &[draw(2, 10)]);
         let reserved = reservations([&touched, &other].into_iter());
         assert_eq!(reserved.fund, BTreeMap::from([(SegmentId(6), amount(17))]));
@@ -186,10 +178,7 @@ mod tests {
         for (drawn, deleveraged, socialised) in [(4, 3, 4), (6, 3, 4), (5, 2, 4), (5, 4, 4), (5, 3, 3), (5, 3, 5)] {
             assert!(promise_broken(&steps, &kept(drawn, deleveraged, socialised)).is_some());
         }
-        assert_eq!(
-            promise_broken(&steps, &[]).as_deref(),
-            Some("InsuranceFund: simulation absorbs 0, plan says 5")
-        );
+        assert_eq!(promise_broken(&steps, &[]).as_deref(), Some("InsuranceFund: simulation absorbs 0, plan says 5"));
         let stranger = [Effect::InsuranceDrawn { unit: unit(2), amount: amount(5) }];
         assert!(promise_broken(&[draw(1, 5)], &stranger).unwrap().contains("0x02"));
         assert_eq!(promise_broken(&[margin(1)], &[Effect::ParameterSet { what: "m".into() }]), None);
