@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::types::DeploymentName;
 
@@ -12,7 +12,7 @@ const SUBJECT_CHARS_MAX: usize = 128;
 const DETAIL_CHARS_MAX: usize = 2_000;
 
 /// How soon a person must look. Ordered: later is worse.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// Worth knowing; nothing to do.
