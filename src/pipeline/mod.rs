@@ -47,6 +47,8 @@ pub struct PipelineSettings {
     pub scan: ScanSettings,
     /// The waterfall, in order.
     pub tiers: Vec<TierSettings>,
+    /// Plans are made, simulated and journalled, and nothing is sent.
+    pub dry_run: bool,
     /// Without a new block for longer than this, somebody is told.
     pub head_age_max: Duration,
 }
@@ -105,7 +107,9 @@ impl<S: CacheStore> Pipeline<S> {
             concerns,
             health: self.health,
             meter: self.meter,
-            memory: act::Memory::default(),
+            conditions: None,
+            troubled: Default::default(),
+            recovered: false,
         };
         // one loop's end is the other's: half a pipeline would be watched by nobody
         let stop = shutdown.child_token();

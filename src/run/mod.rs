@@ -65,6 +65,7 @@ struct Shared {
     journal: Journal,
     alerts: Arc<dyn AlertSink>,
     health: Health,
+    head_age_max: Duration,
     metrics: StageMetrics,
 }
 
@@ -84,6 +85,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         journal,
         alerts: Arc::new(alerts),
         health: health.clone(),
+        head_age_max: Duration::from_secs(config.ops.head_age_max_seconds),
         metrics: StageMetrics {
             rpc: RpcMetrics::new(registry)?,
             indexer: IndexerMetrics::new(registry)?,
@@ -224,7 +226,7 @@ async fn run_deployment(
     let pipeline = Pipeline {
         name: name.clone(),
         deployment: id,
-        settings: pipeline_settings(deployment),
+        settings: pipeline_settings(deployment, shared.head_age_max),
         rpc: ready.rpc,
         adapter: ready.adapter,
         journal,
@@ -304,6 +306,7 @@ fn pipeline_settings(deployment: &config::Deployment, head_age_max: Duration) ->
     PipelineSettings {
         scan: ScanSettings { at_risk_health_factor_bps: deployment.scanner.at_risk_health_factor_bps },
         tiers: deployment.recovery.tiers.iter().map(tier).collect(),
+        dry_run: deployment.executor.dry_run,
         head_age_max,
     }
 }
