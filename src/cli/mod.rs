@@ -7,6 +7,7 @@
 mod actions;
 mod check;
 mod demo;
+
 mod table;
 mod why;
 
@@ -15,7 +16,11 @@ use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 use clap::{Args, Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
-use crate::{config::Config, journal::Journal, ops, run};
+use crate::{
+    config::{Config, LogFormat},
+    journal::Journal,
+    ops, run,
+};
 
 /// The last line of defence of a derivative or lending protocol.
 #[derive(Debug, Parser)]
@@ -95,7 +100,7 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Run(args) => {
             let config = args.load()?;
-            ops::init_logging(config.log.format, &config.log.filter)?;
+            ops::init_logging(config.log.format == LogFormat::Json, &config.log.filter)?;
             ops::end_on_panic();
             let stop = CancellationToken::new();
             ops::stop_on_signals(stop.clone())?;

@@ -25,7 +25,10 @@ mod steps;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 pub use decide::SettleSettings;
 pub use execute::{Executed, Refused, Sent};
@@ -155,6 +158,11 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
             }
         }
         reserved
+    }
+
+    /// Segments with a transaction that is not final.
+    pub fn segments_in_flight(&self) -> BTreeSet<SegmentId> {
+        self.in_flight.values().map(|transaction| transaction.touches.segment).collect()
     }
 
     /// Takes over what is in flight from the journal's own list.

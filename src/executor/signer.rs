@@ -34,6 +34,11 @@ pub struct SignedBytes {
 /// Where a key is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeySource {
+    /// Nowhere: an address to simulate as, for dry runs. It refuses to sign.
+    Watch {
+        /// As whom.
+        address: Address,
+    },
     /// Hex in an environment variable. For development: the environment of a process is readable by its user.
     Env {
         /// The variable's name.
@@ -104,6 +109,7 @@ pub enum SignerError {
 /// Opens a key. Blocks for the time of the keystore's key derivation, up to seconds: call it at start only.
 pub fn open(source: &KeySource) -> Result<Box<dyn Signer>, SignerError> {
     let key = match source {
+        KeySource::Watch { address } => return Ok(Box::new(WatchOnly(*address))),
         KeySource::Env { variable } => parse(&variable_text(variable)?, variable)?,
         KeySource::KeyFile { path } => parse(&secret_file(path)?, &path.display().to_string())?,
         KeySource::Keystore { path, password } => {
@@ -139,6 +145,19 @@ impl Signer for LocalKey {
             .map(|envelope| SignedBytes { hash: *envelope.tx_hash(), raw: envelope.encoded_2718().into() })
             .map_err(|error| SignerError::Sign(error.to_string()));
         async move { signed }.boxed()
+    }
+}
+
+/// An address without a key.
+struct WatchOnly(Address);
+
+impl Signer for WatchOnly {
+    fn address(&self) -> Address {
+        self.0
+    }
+
+    fn sign<'a>(&'a self, _: TxEip1559) -> BoxFuture<'a, Result<SignedBytes, SignerError>> {
+        async { Err(SignerError::Sign("a watch-only signer holds no key".to_owned())) }.boxed()
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
     ops::DeploymentHealth,
     positions::Snapshot,
     protocols::Adapter,
-    recovery::{BalancedPlan, SegmentCase, plan},
+    recovery::{BalancedPlan, SegmentCase, plan_with},
     scanner::{Condition, Finding, ScanReport, scan},
     types::{BlockRef, DeploymentName, I256, SegmentId, U256, UnitKey},
 };
@@ -167,7 +167,8 @@ impl ActLoop {
     async fn repair(&mut self, head: &BlockRef, case: &SegmentCase) -> anyhow::Result<()> {
         let segment = case.segment;
         self.concerns.state(AlertKind::PriceStale, segment, case.blocked.clone());
-        let plan = match plan(case, &self.settings.tiers, &self.executor.reservations()) {
+        let plan = match plan_with(case, &self.settings.tiers, self.settings.adl_policy, &self.executor.reservations())
+        {
             Ok(plan) => plan,
             Err(imbalance) => {
                 self.meter.planned(Planned::Imbalance);
@@ -232,7 +233,6 @@ fn cause(case: &SegmentCase) -> String {
 /// What nobody could pay for in this plan, if anything.
 fn residual(plan: &BalancedPlan) -> Option<String> {
     let residual = plan.ledger().residual;
-    (!residual.is_zero()).then(|| {
-        format!("{residual} token units at block {}: {}", plan.block().number, plan.notes().join("; "))
-    })
+    (!residual.is_zero())
+        .then(|| format!("{residual} token units at block {}: {}", plan.block().number, plan.notes().join("; ")))
 }

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{FAILURES_BEFORE_ALERT, RETRY_PAUSE, concerns::Concerns};
+use super::{FAILURES_BEFORE_ALERT, PipelineMeter, RETRY_PAUSE, concerns::Concerns};
 use crate::{
     alerts::AlertKind,
     chain::HeadSignals,
@@ -21,6 +21,7 @@ pub(super) struct IndexLoop<S> {
     pub(super) signals: HeadSignals,
     pub(super) concerns: Concerns,
     pub(super) health: DeploymentHealth,
+    pub(super) meter: PipelineMeter,
     pub(super) head_age_max: Duration,
 }
 
@@ -41,6 +42,7 @@ impl<S: CacheStore> IndexLoop<S> {
                 }
                 Err(error) => {
                     failures += 1;
+                    self.meter.index_failures.inc();
                     warn!(failures, %error, class = ?error.class(), "indexing failed");
                     if failures >= FAILURES_BEFORE_ALERT {
                         let detail = format!("{failures} passes failed in a row, the last: {error}");
@@ -51,9 +53,8 @@ impl<S: CacheStore> IndexLoop<S> {
             let age = advanced_at.elapsed();
             let stale = (age > self.head_age_max).then(|| format!("no new block for {} s", age.as_secs()));
             self.concerns.state(AlertKind::HeadStale, "", stale);
-            let pause = async {
-                if failures > 0 { tokio::time::sleep(RETRY_PAUSE).await } else { self.signals.next().await }
-            };
+            let pause =
+                async { if failures > 0 { tokio::time::sleep(RETRY_PAUSE).await } else { self.signals.next().await } };
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),

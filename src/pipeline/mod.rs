@@ -29,7 +29,7 @@ use crate::{
     journal::{DeploymentId, DeploymentLock, Journal},
     ops::DeploymentHealth,
     protocols::Adapter,
-    recovery::TierSettings,
+    recovery::{AdlPolicy, TierSettings},
     scanner::ScanSettings,
     types::DeploymentName,
 };
@@ -41,12 +41,14 @@ const FAILURES_BEFORE_ALERT: u32 = 5;
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// What the loops need to know.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct PipelineSettings {
     /// What the scanner looks for.
     pub scan: ScanSettings,
     /// The waterfall, in order.
     pub tiers: Vec<TierSettings>,
+    /// How deleveraging chooses winners.
+    pub adl_policy: &'static dyn AdlPolicy,
     /// Plans are made, simulated and journalled, and nothing is sent.
     pub dry_run: bool,
     /// Without a new block for longer than this, somebody is told.
@@ -93,6 +95,7 @@ impl<S: CacheStore> Pipeline<S> {
             indexer: self.indexer,
             concerns: concerns.clone(),
             health: self.health.clone(),
+            meter: self.meter.clone(),
             head_age_max: self.settings.head_age_max,
         };
         let act = act::ActLoop {

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::{
-    alerts::{Alert, AlertKey, AlertKind, AlertMetrics, AlertSettings, AlertSink, Alerts, WebhookSettings},
+    alerts::{Alert, AlertKey, AlertKind, AlertMetrics, AlertSettings, AlertSink, Alerts, Severity, WebhookSettings},
     chain::RpcMetrics,
     config::{self, Config},
     executor::{
@@ -26,7 +26,7 @@ use crate::{
     journal::Journal,
     ops::{Health, Limits, Metrics, OpsServer},
     pipeline::{Pipeline, PipelineMetrics, PipelineSettings},
-    recovery::TierSettings,
+    recovery::{ProRata, Queue, TierSettings},
     scanner::ScanSettings,
     types::DeploymentName,
 };
@@ -190,8 +190,7 @@ async fn run_deployment(
         bail!("another process runs this deployment; stop it first");
     };
     let settings = deployment.redacted_json();
-    let id =
-        journal.register_deployment(name, deployment.chain_id, &deployment.protocol.adapter, &settings).await?;
+    let id = journal.register_deployment(name, deployment.chain_id, &deployment.protocol.adapter, &settings).await?;
     let health = shared.health.deployment(name);
     health.lock_held(true);
     health.halted(None);
@@ -202,7 +201,7 @@ async fn run_deployment(
         chain_id: deployment.chain_id,
         dry_run: deployment.executor.dry_run,
         allowed_calls: manifest.allowed_calls.iter().copied().collect::<BTreeSet<_>>(),
-        spend_per_hour_max_wei: deployment.executor.spend_per_hour_max_wei.get(),
+        spend_per_hour_max_wei: deployment.executor.spend_per_hour_max_wei.0,
         transactions_per_block_max: u32::try_from(deployment.executor.actions_per_block_max).unwrap_or(u32::MAX),
         pause_file: deployment.executor.pause_file.clone(),
     };
@@ -257,7 +256,11 @@ fn alert_settings(alerts: &config::Alerts) -> AlertSettings {
         name: webhook.name.clone(),
         url: webhook.url.expose().to_owned(),
         secret: webhook.secret.as_ref().map(|secret| secret.expose().to_owned()),
-        min_severity: webhook.min_severity,
+        min_severity: match webhook.min_severity {
+            config::Severity::Info => Severity::Info,
+            config::Severity::Warning => Severity::Warning,
+            config::Severity::Critical => Severity::Critical,
+        },
         timeout: Duration::from_millis(webhook.timeout_ms),
     };
     AlertSettings {
@@ -277,14 +280,14 @@ fn limits(ops: &config::Ops) -> Limits {
 
 fn executor_settings(executor: &config::Executor) -> ExecutorSettings {
     ExecutorSettings {
-        fees: FeeSettings { fee_cap_wei: executor.fee_cap_wei.get(), tx_gas_max: executor.tx_gas_max },
+        fees: FeeSettings { fee_cap_wei: executor.fee_cap_wei.0, tx_gas_max: executor.tx_gas_max },
         settle: SettleSettings {
             finality_depth_blocks: executor.finality_depth_blocks,
             replace_after_blocks: executor.replace_after_blocks,
             cancel_after_blocks: executor.cancel_after_blocks,
         },
         actions_per_block_max: executor.actions_per_block_max,
-        balance_min_wei: executor.balance_min_wei.get(),
+        balance_min_wei: executor.balance_min_wei.0,
     }
 }
 
@@ -301,11 +304,15 @@ fn indexer_settings(deployment: &config::Deployment) -> IndexerSettings {
 fn pipeline_settings(deployment: &config::Deployment, head_age_max: Duration) -> PipelineSettings {
     let tier = |tier: &config::RecoveryTier| TierSettings {
         tier: tier.tier,
-        absorb_max: tier.absorb_max.as_ref().map(config::Decimal::get),
+        absorb_max: tier.absorb_max.as_ref().map(|amount| amount.0),
     };
     PipelineSettings {
         scan: ScanSettings { at_risk_health_factor_bps: deployment.scanner.at_risk_health_factor_bps },
         tiers: deployment.recovery.tiers.iter().map(tier).collect(),
+        adl_policy: match deployment.recovery.adl_policy {
+            config::AdlPolicy::ProRata => &ProRata,
+            config::AdlPolicy::Queue => &Queue,
+        },
         dry_run: deployment.executor.dry_run,
         head_age_max,
     }
