@@ -1,1 +1,3 @@
-//! The demo.
+pub mod node;
+pub mod scenario;
+pub mod venue;
