@@ -160,7 +160,8 @@ mod tests {
         let (scenario, venue) = (Scenario::new(1, 300), venue());
         let makers = Makers::new(&scenario, &venue);
         let mut books = Books::default();
-        rest(&mut books, &makers.quote(&books, &scenario.path[0]));
+        let first = makers.quote(&books, &scenario.path[0]);
+        rest(&mut books, &first);
         let prices = &scenario.path[2];
         let moved = makers.quote(&books, prices);
         let cancels = moved.iter().filter(|m| Clearinghouse::cancelOrderCall::abi_decode(&m.data).is_ok()).count();

@@ -1,3 +1,4 @@
+pub mod anvil;
 pub mod audit;
 pub mod census;
 pub mod makers;
@@ -5,3 +6,7 @@ pub mod node;
 pub mod population;
 pub mod scenario;
 pub mod venue;
+pub mod watch;
+
+#[cfg(test)]
+mod tests;

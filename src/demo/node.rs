@@ -26,8 +26,9 @@ use crate::types::{BlockRef, Call, Log};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const BATCH_REQUESTS_MAX: usize = 100;
-/// Gas limit of every message: far above what any of them uses, far below a block's.
-const MESSAGE_GAS: u64 = 3_000_000;
+/// Gas limits: far above what is used, far below a block's.
+const CALL_GAS: u64 = 1_500_000;
+const CREATE_GAS: u64 = 10_000_000;
 /// Above any base fee that set-up can drive the chain to.
 const MESSAGE_MAX_FEE_WEI: u128 = 1_000_000_000_000;
 const MINE_ROUNDS_MAX: usize = 200;
@@ -181,12 +182,13 @@ impl Node {
                 None => self.nonce(message.from, "latest").await?,
             };
             nonces.insert(message.from, nonce + 1);
+            let gas = if message.to.is_some() { CALL_GAS } else { CREATE_GAS };
             params.push(json!([{
                 "from": message.from,
                 "to": message.to,
                 "data": message.data,
                 "nonce": format!("{nonce:#x}"),
-                "gas": format!("{MESSAGE_GAS:#x}"),
+                "gas": format!("{gas:#x}"),
                 "maxFeePerGas": format!("{MESSAGE_MAX_FEE_WEI:#x}"),
                 "maxPriorityFeePerGas": "0x0",
             }]));
