@@ -164,12 +164,16 @@ impl Node {
 
     /// Makes the node act for these accounts and gives them native currency for gas.
     pub async fn adopt(&self, accounts: &[Address]) -> Result<()> {
-        let hundred_ether = U256::from(100) * U256::from(10).pow(U256::from(18));
         let names: Vec<Value> = accounts.iter().map(|a| json!([a])).collect();
-        let grants: Vec<Value> = accounts.iter().map(|a| json!([a, hundred_ether])).collect();
         self.batch::<Value>("anvil_impersonateAccount", &names).await?;
-        self.batch::<Value>("anvil_setBalance", &grants).await?;
-        Ok(())
+        self.grant(accounts).await
+    }
+
+    /// Gives accounts native currency for gas: 100 of it each.
+    pub async fn grant(&self, accounts: &[Address]) -> Result<()> {
+        let hundred_ether = U256::from(100) * U256::from(10).pow(U256::from(18));
+        let grants: Vec<Value> = accounts.iter().map(|a| json!([a, hundred_ether])).collect();
+        self.batch::<Value>("anvil_setBalance", &grants).await.map(drop)
     }
 
     /// Puts messages into the pool, in order per sender. They pay no tip, so they execute after those that do.
@@ -202,6 +206,12 @@ impl Node {
         nonce.try_into().context("a nonce beyond 64 bits")
     }
 
+    /// Whether a transaction is in a block.
+    pub async fn is_mined(&self, hash: B256) -> Result<bool> {
+        let receipt: Option<TransactionReceipt> = self.request("eth_getTransactionReceipt", json!([hash])).await?;
+        Ok(receipt.is_some())
+    }
+
     /// Sends messages and mines blocks until all are in; fails if one reverts. For set-up, while nothing else mines.
     pub async fn execute(&self, messages: &[Message]) -> Result<Vec<TransactionReceipt>> {
         let hashes = self.send(messages).await?;
@@ -232,7 +242,7 @@ impl Node {
         self.request::<Value>("evm_mine", json!([])).await.map(|_| ())
     }
 
-    /// Lets the node mine a block in this interval from now on, by the clock.
+    /// Lets the node mine a block in this interval from now on, by the clock; 0 stops it.
     pub async fn mine_every(&self, seconds: u64) -> Result<()> {
         self.request::<Value>("evm_setIntervalMining", json!([seconds])).await.map(|_| ())
     }

@@ -132,6 +132,7 @@ impl Scenario {
     }
 
     /// The market of this id.
+    #[cfg(test)]
     pub fn market(&self, id: u16) -> &MarketPlan {
         self.markets.iter().find(|m| m.id == id).expect("invariant: a scenario names only its own markets")
     }
