@@ -16,44 +16,44 @@ use super::{
 use crate::types::{BlockRef, Call, U256};
 
 /// An account with less equity than this part of its maintenance margin is at risk.
-pub const AT_RISK_HEALTH_FACTOR_BPS: u32 = 12_500;
+pub(super) const AT_RISK_HEALTH_FACTOR_BPS: u32 = 12_500;
 
 /// How the accounts stand at one block.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Count {
+pub(super) struct Count {
     /// Healthy, but near the maintenance margin.
-    pub at_risk: usize,
+    pub(super) at_risk: usize,
     /// Surplus below zero, equity not.
-    pub liquidatable: usize,
+    pub(super) liquidatable: usize,
     /// Equity below zero.
-    pub bankrupt: usize,
+    pub(super) bankrupt: usize,
 }
 
 impl Count {
     /// Whether no account waits for repair.
-    pub fn is_repaired(&self) -> bool {
+    pub(super) fn is_repaired(&self) -> bool {
         self.liquidatable == 0 && self.bankrupt == 0
     }
 }
 
 /// What the looks so far add up to.
 #[derive(Clone, Debug, Default)]
-pub struct Census {
+pub(super) struct Census {
     /// Since which block each account stands in breach.
     breached_at: BTreeMap<Account, u64>,
     /// Every account that was ever at risk or worse, by segment and owner.
-    pub at_risk: BTreeSet<Account>,
+    pub(super) at_risk: BTreeSet<Account>,
     /// Every account that was ever liquidatable or bankrupt at the end of a block.
-    pub breached: BTreeSet<Account>,
+    pub(super) breached: BTreeSet<Account>,
     /// Blocks from the first with the breach to the first without it, for the slowest repair so far.
-    pub repair_blocks_max: u64,
+    pub(super) repair_blocks_max: u64,
     /// Times that the books rebuilt from logs differed from the chain's view.
-    pub mismatches: u64,
+    pub(super) mismatches: u64,
 }
 
 impl Census {
     /// Looks at every account of the books at `block`, whose logs the books contain.
-    pub async fn take(&mut self, node: &Node, venue: &Venue, block: &BlockRef, books: &Books) -> Result<Count> {
+    pub(super) async fn take(&mut self, node: &Node, venue: &Venue, block: &BlockRef, books: &Books) -> Result<Count> {
         let accounts: Vec<Account> = books.accounts.keys().copied().collect();
         let standings = standings(node, venue, block, &accounts).await?;
         let mut count = Count::default();
@@ -89,7 +89,12 @@ impl Census {
 }
 
 /// The venue's own view of accounts at one block.
-pub async fn standings(node: &Node, venue: &Venue, block: &BlockRef, accounts: &[Account]) -> Result<Vec<Worth>> {
+pub(super) async fn standings(
+    node: &Node,
+    venue: &Venue,
+    block: &BlockRef,
+    accounts: &[Account],
+) -> Result<Vec<Worth>> {
     let calls: Vec<Call> = accounts
         .iter()
         .map(|(segment, account)| venue.view(&Clearinghouse::accountStateCall { segment: *segment, account: *account }))

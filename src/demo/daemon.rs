@@ -21,26 +21,26 @@ use super::{census::AT_RISK_HEALTH_FACTOR_BPS, process, venue::Venue};
 use crate::types::{Address, B256};
 
 /// The deployment's name in configuration and journal.
-pub const DEPLOYMENT: &str = "demo";
+pub(super) const DEPLOYMENT: &str = "demo";
 /// The adapter the demo's venue needs.
-pub const ADAPTER: &str = "reference_venue";
+pub(super) const ADAPTER: &str = "reference_venue";
 /// The variable through which the daemon gets its key.
 const KEY_VARIABLE: &str = "BACKSTOP_DEMO_KEEPER_KEY";
 /// Depth at which the daemon takes a transaction for final.
-pub const FINALITY_DEPTH_BLOCKS: u64 = 3;
+pub(super) const FINALITY_DEPTH_BLOCKS: u64 = 3;
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 
 /// The keeper's key: derived from the seed, so that a demo repeats; worth nothing on any other chain.
 #[derive(Clone, Debug)]
-pub struct Keeper {
+pub(super) struct Keeper {
     key: B256,
     /// Its address.
-    pub address: Address,
+    pub(super) address: Address,
 }
 
 impl Keeper {
     /// The keeper of this seed.
-    pub fn new(seed: u64) -> Result<Self> {
+    pub(super) fn new(seed: u64) -> Result<Self> {
         let key = keccak256(format!("demo {seed} keeper key"));
         let address = PrivateKeySigner::from_bytes(&key).context("derive the keeper's key")?.address();
         Ok(Self { key, address })
@@ -49,30 +49,30 @@ impl Keeper {
 
 /// What the daemon is told.
 #[derive(Debug)]
-pub struct Settings<'a> {
+pub(super) struct Settings<'a> {
     /// Where its configuration is written.
-    pub directory: &'a Path,
+    pub(super) directory: &'a Path,
     /// Where its output goes.
-    pub log: &'a Path,
+    pub(super) log: &'a Path,
     /// Its database.
-    pub database_url: &'a str,
+    pub(super) database_url: &'a str,
     /// Its node.
-    pub rpc_url: &'a str,
+    pub(super) rpc_url: &'a str,
     /// The chain's id.
-    pub chain_id: u64,
+    pub(super) chain_id: u64,
     /// What it guards.
-    pub venue: &'a Venue,
+    pub(super) venue: &'a Venue,
     /// Whose key it signs with.
-    pub keeper: &'a Keeper,
+    pub(super) keeper: &'a Keeper,
 }
 
 /// A running daemon.
 #[derive(Debug)]
-pub struct Daemon {
+pub(super) struct Daemon {
     child: Child,
     command: Launch,
     /// Base URL of its metrics and health.
-    pub ops_url: String,
+    pub(super) ops_url: String,
 }
 
 /// How it is started, also after it was killed.
@@ -86,7 +86,7 @@ struct Launch {
 
 impl Daemon {
     /// Writes the configuration and starts the daemon.
-    pub fn start(settings: &Settings<'_>) -> Result<Self> {
+    pub(super) fn start(settings: &Settings<'_>) -> Result<Self> {
         let port = free_port().context("find a free port for the daemon")?;
         let config = settings.directory.join("backstop.toml");
         std::fs::write(&config, config_text(settings, port)?).with_context(|| format!("write {}", config.display()))?;
@@ -97,12 +97,12 @@ impl Daemon {
     }
 
     /// The configuration file.
-    pub fn config(&self) -> &Path {
+    pub(super) fn config(&self) -> &Path {
         &self.command.config
     }
 
     /// Fails if the daemon has ended.
-    pub fn check_alive(&mut self) -> Result<()> {
+    pub(super) fn check_alive(&mut self) -> Result<()> {
         match self.child.try_wait().context("look after the daemon")? {
             None => Ok(()),
             Some(status) => bail!("the daemon ended ({status}); its log is {}", self.command.log.display()),
@@ -110,24 +110,24 @@ impl Daemon {
     }
 
     /// Whether it says that it is ready.
-    pub async fn is_ready(&self) -> bool {
+    pub(super) async fn is_ready(&self) -> bool {
         let request = reqwest::Client::new().get(format!("{}/readyz", self.ops_url)).timeout(Duration::from_secs(2));
         request.send().await.is_ok_and(|answer| answer.status().is_success())
     }
 
     /// Kills it as a power failure would: SIGKILL, no farewell.
-    pub async fn kill(&mut self) -> Result<()> {
+    pub(super) async fn kill(&mut self) -> Result<()> {
         self.child.kill().await.context("kill the daemon")
     }
 
     /// Starts it again after it was killed.
-    pub fn restart(&mut self) -> Result<()> {
+    pub(super) fn restart(&mut self) -> Result<()> {
         self.child = self.command.spawn()?;
         Ok(())
     }
 
     /// Asks it to stop and waits.
-    pub async fn stop(&mut self) -> Result<ExitStatus> {
+    pub(super) async fn stop(&mut self) -> Result<ExitStatus> {
         process::terminate(&self.child).context("ask the daemon to stop")?;
         match tokio::time::timeout(STOP_WITHIN, self.child.wait()).await {
             Ok(status) => status.context("wait for the daemon"),

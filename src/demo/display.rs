@@ -6,7 +6,7 @@ use std::io::{IsTerminal as _, Write as _};
 
 /// Where the running display goes.
 #[derive(Debug)]
-pub struct Display {
+pub(super) struct Display {
     live: bool,
     /// What the last plain line was about; the same is not told twice.
     told: String,
@@ -14,19 +14,19 @@ pub struct Display {
 
 impl Display {
     /// A display on standard error: standard output carries the table alone.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { live: std::io::stderr().is_terminal(), told: String::new() }
     }
 
     /// A new part of the demo begins.
-    pub fn phase(&mut self, what: &str) {
+    pub(super) fn phase(&mut self, what: &str) {
         self.end_line();
         eprintln!("{what}");
         self.told.clear();
     }
 
     /// How things stand. On a terminal the last such line is replaced; elsewhere it is printed when `chapter` is new.
-    pub fn tick(&mut self, chapter: &str, line: &str) {
+    pub(super) fn tick(&mut self, chapter: &str, line: &str) {
         if self.live {
             // A display that cannot be written is no reason to stop.
             let _ = write!(std::io::stderr(), "\r\x1b[2K  {chapter}  {line}");
@@ -39,7 +39,7 @@ impl Display {
     }
 
     /// Leaves the last line as it is.
-    pub fn end_line(&mut self) {
+    pub(super) fn end_line(&mut self) {
         if self.live && !self.told.is_empty() {
             eprintln!();
         }

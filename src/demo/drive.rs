@@ -54,26 +54,26 @@ enum Mishap {
 }
 
 /// The driver and all it drives.
-pub struct Drive<'a> {
+pub(super) struct Drive<'a> {
     node: &'a Node,
     venue: &'a Venue,
     scenario: &'a Scenario,
     keeper: &'a Keeper,
     display: &'a mut Display,
     /// The chain as the demo sees it.
-    pub watch: Watch<'a>,
+    pub(super) watch: Watch<'a>,
     /// The daemon.
-    pub daemon: Daemon,
+    pub(super) daemon: Daemon,
     prices: BTreeMap<u16, u64>,
     in_flight: Vec<B256>,
     mishap: Mishap,
     /// The block at which the fall began.
-    pub fall_block: u64,
+    pub(super) fall_block: u64,
 }
 
 impl<'a> Drive<'a> {
     /// A driver at the prices at which everybody opened.
-    pub fn new(
+    pub(super) fn new(
         (node, venue, scenario): (&'a Node, &'a Venue, &'a Scenario),
         keeper: &'a Keeper,
         daemon: Daemon,
@@ -99,7 +99,7 @@ impl<'a> Drive<'a> {
     }
 
     /// Keeps the market quiet until the daemon says that it is ready.
-    pub async fn until_ready(&mut self) -> Result<()> {
+    pub(super) async fn until_ready(&mut self) -> Result<()> {
         for _ in 0..READY_BLOCKS_MAX {
             if self.daemon.is_ready().await {
                 return Ok(());
@@ -110,7 +110,7 @@ impl<'a> Drive<'a> {
     }
 
     /// The fall, step by step.
-    pub async fn fall(&mut self) -> Result<()> {
+    pub(super) async fn fall(&mut self) -> Result<()> {
         self.fall_block = self.watch.block().number;
         for (step, prices) in self.scenario.path.iter().enumerate() {
             self.prices = prices.clone();
@@ -123,41 +123,41 @@ impl<'a> Drive<'a> {
     }
 
     /// One block of calm after the fall.
-    pub async fn calm(&mut self) -> Result<()> {
+    pub(super) async fn calm(&mut self) -> Result<()> {
         self.block("repair", KILL_BY_STEP).await
     }
 
     /// Blocks that the repair may still take.
-    pub fn blocks_left(&self) -> u64 {
+    pub(super) fn blocks_left(&self) -> u64 {
         let steps = self.scenario.path.len() as u64;
         let end = self.fall_block + steps * BLOCKS_PER_STEP + REPAIR_BLOCKS_MAX;
         end.saturating_sub(self.watch.block().number)
     }
 
     /// Whether the daemon was killed and runs again.
-    pub fn was_killed(&self) -> bool {
+    pub(super) fn was_killed(&self) -> bool {
         self.mishap == Mishap::Over
     }
 
     /// Whether the daemon was killed and does not run yet.
-    pub fn is_down(&self) -> bool {
+    pub(super) fn is_down(&self) -> bool {
         matches!(self.mishap, Mishap::Down(_))
     }
 
     /// Keeps the market alive until something fails.
-    pub async fn stay(&mut self) -> Result<()> {
+    pub(super) async fn stay(&mut self) -> Result<()> {
         loop {
             self.block("stay", usize::MIN).await?;
         }
     }
 
     /// Leaves the running display.
-    pub fn end_display(&mut self) {
+    pub(super) fn end_display(&mut self) {
         self.display.end_line();
     }
 
     /// Whether a transaction of the keeper waits to be mined.
-    pub async fn keeper_is_sending(&self) -> Result<bool> {
+    pub(super) async fn keeper_is_sending(&self) -> Result<bool> {
         let mined = self.node.nonce(self.keeper.address, "latest").await?;
         Ok(self.node.nonce(self.keeper.address, "pending").await? > mined)
     }

@@ -24,19 +24,19 @@ const RUNGS_BPS: [u64; 3] = [30, 90, 150];
 
 /// The makers of all segments.
 #[derive(Debug)]
-pub struct Makers<'a> {
+pub(super) struct Makers<'a> {
     scenario: &'a Scenario,
     venue: &'a Venue,
 }
 
 impl<'a> Makers<'a> {
     /// The scenario's makers on this venue.
-    pub fn new(scenario: &'a Scenario, venue: &'a Venue) -> Self {
+    pub(super) fn new(scenario: &'a Scenario, venue: &'a Venue) -> Self {
         Self { scenario, venue }
     }
 
     /// What the makers send so that their ladders stand around these prices, given the orders that are open.
-    pub fn quote(&self, books: &Books, prices: &BTreeMap<u16, u64>) -> Vec<Message> {
+    pub(super) fn quote(&self, books: &Books, prices: &BTreeMap<u16, u64>) -> Vec<Message> {
         let mut messages = Vec::new();
         for market in &self.scenario.markets {
             let owners: Vec<Address> =

@@ -35,6 +35,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+pub use audit::Absorbed;
 pub use report::DemoReport;
 
 /// What to play.

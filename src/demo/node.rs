@@ -35,60 +35,60 @@ const MINE_ROUNDS_MAX: usize = 200;
 
 /// A transaction to be sent for an account, and what it is for.
 #[derive(Clone, Debug)]
-pub struct Message {
+pub(super) struct Message {
     /// For whom.
-    pub from: Address,
+    pub(super) from: Address,
     /// Where; `None` creates a contract.
-    pub to: Option<Address>,
+    pub(super) to: Option<Address>,
     /// Calldata or init code.
-    pub data: Bytes,
+    pub(super) data: Bytes,
     /// For error messages.
-    pub what: String,
+    pub(super) what: String,
 }
 
 impl Message {
     /// A call.
-    pub fn call(from: Address, to: Address, data: Vec<u8>, what: impl Into<String>) -> Self {
+    pub(super) fn call(from: Address, to: Address, data: Vec<u8>, what: impl Into<String>) -> Self {
         Self { from, to: Some(to), data: data.into(), what: what.into() }
     }
 
     /// A contract creation.
-    pub fn create(from: Address, code: Vec<u8>, what: impl Into<String>) -> Self {
+    pub(super) fn create(from: Address, code: Vec<u8>, what: impl Into<String>) -> Self {
         Self { from, to: None, data: code.into(), what: what.into() }
     }
 }
 
 /// A mined transaction of one sender.
 #[derive(Clone, Debug)]
-pub struct MinedTransaction {
+pub(super) struct MinedTransaction {
     /// Its hash.
-    pub hash: B256,
+    pub(super) hash: B256,
     /// Its nonce.
-    pub nonce: u64,
+    pub(super) nonce: u64,
     /// Whether it succeeded.
-    pub success: bool,
+    pub(super) success: bool,
     /// Gas it used.
-    pub gas_used: u64,
+    pub(super) gas_used: u64,
     /// What that gas cost.
-    pub fee_wei: U256,
+    pub(super) fee_wei: U256,
 }
 
 /// A connection to the node.
 #[derive(Debug)]
-pub struct Node {
+pub(super) struct Node {
     client: RpcClient,
     nonces: Mutex<HashMap<Address, u64>>,
 }
 
 impl Node {
     /// A connection over HTTP; nothing is sent yet.
-    pub fn connect(url: &str) -> Result<Self> {
+    pub(super) fn connect(url: &str) -> Result<Self> {
         let url = url.parse().context("parse the node's URL")?;
         Ok(Self { client: RpcClient::new_http(url), nonces: Mutex::default() })
     }
 
     /// One request.
-    pub async fn request<R: DeserializeOwned + Send + std::fmt::Debug + Sync + Unpin + 'static>(
+    pub(super) async fn request<R: DeserializeOwned + Send + std::fmt::Debug + Sync + Unpin + 'static>(
         &self,
         method: &'static str,
         params: Value,
@@ -98,7 +98,7 @@ impl Node {
     }
 
     /// Many requests of one method; answers in the order of `params`. Fails with the first that fails.
-    pub async fn batch<R: DeserializeOwned + Send + std::fmt::Debug + Sync + Unpin + 'static>(
+    pub(super) async fn batch<R: DeserializeOwned + Send + std::fmt::Debug + Sync + Unpin + 'static>(
         &self,
         method: &'static str,
         params: &[Value],
@@ -122,12 +122,12 @@ impl Node {
     }
 
     /// The newest block.
-    pub async fn head(&self) -> Result<BlockRef> {
+    pub(super) async fn head(&self) -> Result<BlockRef> {
         self.block_named(json!("latest")).await?.context("the node has no newest block")
     }
 
     /// The block of this height, if it exists.
-    pub async fn block(&self, number: u64) -> Result<Option<BlockRef>> {
+    pub(super) async fn block(&self, number: u64) -> Result<Option<BlockRef>> {
         self.block_named(json!(format!("{number:#x}"))).await
     }
 
@@ -142,7 +142,7 @@ impl Node {
     }
 
     /// All logs of one block, in order, whoever emitted them.
-    pub async fn logs(&self, block: B256) -> Result<Vec<Log>> {
+    pub(super) async fn logs(&self, block: B256) -> Result<Vec<Log>> {
         let logs: Vec<RpcLog> = self.request("eth_getLogs", json!([Filter::new().at_block_hash(block)])).await?;
         let mut logs = logs.into_iter().map(placed).collect::<Result<Vec<_>>>()?;
         logs.sort_by_key(|log| log.log_index);
@@ -150,34 +150,34 @@ impl Node {
     }
 
     /// Calls a view at one block.
-    pub async fn call(&self, call: &Call, block: B256) -> Result<Bytes> {
+    pub(super) async fn call(&self, call: &Call, block: B256) -> Result<Bytes> {
         let mut outputs = self.calls(std::slice::from_ref(call), block).await?;
         outputs.pop().context("no answer to eth_call")
     }
 
     /// Calls views at one block, pinned by its hash.
-    pub async fn calls(&self, calls: &[Call], block: B256) -> Result<Vec<Bytes>> {
+    pub(super) async fn calls(&self, calls: &[Call], block: B256) -> Result<Vec<Bytes>> {
         let at = json!({ "blockHash": block });
         let params: Vec<Value> = calls.iter().map(|c| json!([{ "to": c.to, "data": c.data }, at])).collect();
         self.batch("eth_call", &params).await
     }
 
     /// Makes the node act for these accounts and gives them native currency for gas.
-    pub async fn adopt(&self, accounts: &[Address]) -> Result<()> {
+    pub(super) async fn adopt(&self, accounts: &[Address]) -> Result<()> {
         let names: Vec<Value> = accounts.iter().map(|a| json!([a])).collect();
         self.batch::<Value>("anvil_impersonateAccount", &names).await?;
         self.grant(accounts).await
     }
 
     /// Gives accounts native currency for gas: 100 of it each.
-    pub async fn grant(&self, accounts: &[Address]) -> Result<()> {
+    pub(super) async fn grant(&self, accounts: &[Address]) -> Result<()> {
         let hundred_ether = U256::from(100) * U256::from(10).pow(U256::from(18));
         let grants: Vec<Value> = accounts.iter().map(|a| json!([a, hundred_ether])).collect();
         self.batch::<Value>("anvil_setBalance", &grants).await.map(drop)
     }
 
     /// Puts messages into the pool, in order per sender. They pay no tip, so they execute after those that do.
-    pub async fn send(&self, messages: &[Message]) -> Result<Vec<B256>> {
+    pub(super) async fn send(&self, messages: &[Message]) -> Result<Vec<B256>> {
         let mut params = Vec::with_capacity(messages.len());
         let mut nonces = self.nonces.lock().await;
         for message in messages {
@@ -201,19 +201,19 @@ impl Node {
     }
 
     /// How many transactions an account has sent, in the state named by `tag` (`latest` or `pending`).
-    pub async fn nonce(&self, account: Address, tag: &'static str) -> Result<u64> {
+    pub(super) async fn nonce(&self, account: Address, tag: &'static str) -> Result<u64> {
         let nonce: U256 = self.request("eth_getTransactionCount", json!([account, tag])).await?;
         nonce.try_into().context("a nonce beyond 64 bits")
     }
 
     /// Whether a transaction is in a block.
-    pub async fn is_mined(&self, hash: B256) -> Result<bool> {
+    pub(super) async fn is_mined(&self, hash: B256) -> Result<bool> {
         let receipt: Option<TransactionReceipt> = self.request("eth_getTransactionReceipt", json!([hash])).await?;
         Ok(receipt.is_some())
     }
 
     /// Sends messages and mines blocks until all are in; fails if one reverts. For set-up, while nothing else mines.
-    pub async fn execute(&self, messages: &[Message]) -> Result<Vec<TransactionReceipt>> {
+    pub(super) async fn execute(&self, messages: &[Message]) -> Result<Vec<TransactionReceipt>> {
         let hashes = self.send(messages).await?;
         let params: Vec<Value> = hashes.iter().map(|hash| json!([hash])).collect();
         for _ in 0..MINE_ROUNDS_MAX {
@@ -238,17 +238,17 @@ impl Node {
     }
 
     /// Mines one block now.
-    pub async fn mine(&self) -> Result<()> {
+    pub(super) async fn mine(&self) -> Result<()> {
         self.request::<Value>("evm_mine", json!([])).await.map(|_| ())
     }
 
     /// Lets the node mine a block in this interval from now on, by the clock; 0 stops it.
-    pub async fn mine_every(&self, seconds: u64) -> Result<()> {
+    pub(super) async fn mine_every(&self, seconds: u64) -> Result<()> {
         self.request::<Value>("evm_setIntervalMining", json!([seconds])).await.map(|_| ())
     }
 
     /// Every transaction of one sender in a range of blocks, inclusive, in order.
-    pub async fn sent_by(&self, sender: Address, from: u64, to: u64) -> Result<Vec<MinedTransaction>> {
+    pub(super) async fn sent_by(&self, sender: Address, from: u64, to: u64) -> Result<Vec<MinedTransaction>> {
         let params: Vec<Value> = (from..=to).map(|n| json!([format!("{n:#x}"), true])).collect();
         let blocks: Vec<Option<Block>> = self.batch("eth_getBlockByNumber", &params).await?;
         let mut found = Vec::new();

@@ -18,7 +18,7 @@ use super::{
     drive::Drive,
     node::{MinedTransaction, Node},
     population::populate,
-    postgres::ThrowAwayPostgres,
+    postgres::{Durability, ThrowAwayPostgres},
     process::Scratch,
     scenario::{CRASHING_SEGMENT, HEALTHY_SEGMENT, Scenario},
     venue::Venue,
@@ -118,7 +118,7 @@ impl Stage {
         }
         display.phase("starting Postgres and anvil");
         let scratch = Scratch::create("backstop-demo").context("create a directory for the demo")?;
-        let postgres = ThrowAwayPostgres::start().await.context("start Postgres")?;
+        let postgres = ThrowAwayPostgres::start(Durability::Durable).await.context("start Postgres")?;
         let anvil = Anvil::start(&AnvilOptions { mining: Mining::OnDemand, ..AnvilOptions::default() }).await?;
         let node = Node::connect(&anvil.http_url())?;
         let journal = Journal::connect(postgres.url(), 4).await.context("connect to the journal")?;

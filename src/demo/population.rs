@@ -20,7 +20,7 @@ use super::{
 use crate::types::{Address, U256};
 
 /// Opens and funds every account, then lets them trade.
-pub async fn populate(node: &Node, venue: &Venue, scenario: &Scenario) -> Result<()> {
+pub(super) async fn populate(node: &Node, venue: &Venue, scenario: &Scenario) -> Result<()> {
     let participants: Vec<&Participant> = scenario.traders.iter().chain(&scenario.makers).collect();
     let owners: Vec<Address> = participants.iter().map(|p| p.owner).collect();
     node.adopt(&owners).await.context("adopt the accounts")?;
@@ -76,7 +76,7 @@ async fn trade(node: &Node, venue: &Venue, stage: &Stage) -> Result<()> {
 }
 
 /// A message that rests an order.
-pub fn place(venue: &Venue, maker: Address, market: u16, is_buy: bool, price: u64, lots: u64) -> Message {
+pub(super) fn place(venue: &Venue, maker: Address, market: u16, is_buy: bool, price: u64, lots: u64) -> Message {
     let call = Clearinghouse::placeOrderCall { marketId: market, isBuy: is_buy, price: U256::from(price), lots };
     let what = format!("an order of {maker} for {lots} lots in market {market}");
     Message::call(maker, venue.clearinghouse, call.abi_encode(), what)

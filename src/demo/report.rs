@@ -119,7 +119,7 @@ impl DemoReport {
 }
 
 /// Settlement-token units (six decimals) as dollars and cents, rounded down, with groups of three digits.
-pub fn dollars(units: U256) -> String {
+pub(super) fn dollars(units: U256) -> String {
     let cents = units / U256::from(10_000);
     let (whole, cents) = cents.div_rem(U256::from(100));
     let digits = whole.to_string();

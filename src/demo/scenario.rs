@@ -17,16 +17,16 @@ use crate::types::{Address, math};
 use alloy::primitives::{U256, keccak256};
 
 /// Basis points in one.
-pub const BPS: u64 = 10_000;
+pub(super) const BPS: u64 = 10_000;
 
 /// The segment that is hit.
-pub const CRASHING_SEGMENT: u16 = 1;
+pub(super) const CRASHING_SEGMENT: u16 = 1;
 
 /// The segment that must come out untouched.
-pub const HEALTHY_SEGMENT: u16 = 2;
+pub(super) const HEALTHY_SEGMENT: u16 = 2;
 
 /// Fewest accounts a scenario is made with.
-pub const ACCOUNTS_MIN: usize = 300;
+pub(super) const ACCOUNTS_MIN: usize = 300;
 
 const ETH: u16 = 1;
 const BTC: u16 = 2;
@@ -38,89 +38,89 @@ const TOKEN: u64 = 1_000_000;
 
 /// A market to be listed.
 #[derive(Clone, Debug)]
-pub struct MarketPlan {
+pub(super) struct MarketPlan {
     /// Its id on the venue.
-    pub id: u16,
+    pub(super) id: u16,
     /// What people call it.
-    pub symbol: &'static str,
+    pub(super) symbol: &'static str,
     /// The segment it belongs to.
-    pub segment: u16,
+    pub(super) segment: u16,
     /// Price at which most positions open, settlement-token units per lot.
-    pub opening_price: u64,
+    pub(super) opening_price: u64,
     /// Maintenance margin of notional.
-    pub maintenance_margin_bps: u16,
+    pub(super) maintenance_margin_bps: u16,
     /// Initial margin of notional.
-    pub initial_margin_bps: u16,
+    pub(super) initial_margin_bps: u16,
     /// Farthest a liquidation may execute from the mark.
-    pub slippage_max_bps: u16,
+    pub(super) slippage_max_bps: u16,
     /// Funding rate, settlement-token units per lot and second, scaled by 1e18.
-    pub funding_rate_x18: i64,
+    pub(super) funding_rate_x18: i64,
     /// What makers bid and offer around the mark, of the market's open interest.
-    pub depth_bps: u64,
+    pub(super) depth_bps: u64,
 }
 
 /// A segment to be opened.
 #[derive(Clone, Copy, Debug)]
-pub struct SegmentPlan {
+pub(super) struct SegmentPlan {
     /// Its id on the venue.
-    pub id: u16,
+    pub(super) id: u16,
     /// What its insurance fund starts with, settlement-token units.
-    pub insurance_fund: u128,
+    pub(super) insurance_fund: u128,
 }
 
 /// An account with what it deposits.
 #[derive(Clone, Debug)]
-pub struct Participant {
+pub(super) struct Participant {
     /// Its owner; nobody holds a key, the node is asked to act for it.
-    pub owner: Address,
+    pub(super) owner: Address,
     /// Where it trades.
-    pub segment: u16,
+    pub(super) segment: u16,
     /// What is deposited for it, settlement-token units.
-    pub deposit: u128,
+    pub(super) deposit: u128,
 }
 
 /// One trade at the price of its stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Trade {
+pub(super) struct Trade {
     /// In which market.
-    pub market: u16,
+    pub(super) market: u16,
     /// Who rests a sell order.
-    pub seller: Address,
+    pub(super) seller: Address,
     /// Who fills it.
-    pub buyer: Address,
+    pub(super) buyer: Address,
     /// How much.
-    pub lots: u64,
+    pub(super) lots: u64,
 }
 
 /// Trades made at one set of prices.
 #[derive(Clone, Debug)]
-pub struct Stage {
+pub(super) struct Stage {
     /// Settlement-token units per lot, by market.
-    pub prices: BTreeMap<u16, u64>,
+    pub(super) prices: BTreeMap<u16, u64>,
     /// What is traded there.
-    pub trades: Vec<Trade>,
+    pub(super) trades: Vec<Trade>,
 }
 
 /// The whole story.
 #[derive(Clone, Debug)]
-pub struct Scenario {
+pub(super) struct Scenario {
     /// Markets, by id.
-    pub markets: Vec<MarketPlan>,
+    pub(super) markets: Vec<MarketPlan>,
     /// Segments, by id.
-    pub segments: Vec<SegmentPlan>,
+    pub(super) segments: Vec<SegmentPlan>,
     /// Accounts that take positions.
-    pub traders: Vec<Participant>,
+    pub(super) traders: Vec<Participant>,
     /// Accounts that quote.
-    pub makers: Vec<Participant>,
+    pub(super) makers: Vec<Participant>,
     /// How the positions came about.
-    pub stages: Vec<Stage>,
+    pub(super) stages: Vec<Stage>,
     /// Prices of the fall, step by step.
-    pub path: Vec<BTreeMap<u16, u64>>,
+    pub(super) path: Vec<BTreeMap<u16, u64>>,
 }
 
 impl Scenario {
     /// The scenario of this seed with this many accounts, makers included (at least [`ACCOUNTS_MIN`]).
-    pub fn new(seed: u64, accounts: usize) -> Self {
+    pub(super) fn new(seed: u64, accounts: usize) -> Self {
         let mut dice = Dice(seed);
         let markets = markets();
         let makers = makers(seed);
@@ -133,12 +133,12 @@ impl Scenario {
 
     /// The market of this id.
     #[cfg(test)]
-    pub fn market(&self, id: u16) -> &MarketPlan {
+    pub(super) fn market(&self, id: u16) -> &MarketPlan {
         self.markets.iter().find(|m| m.id == id).expect("invariant: a scenario names only its own markets")
     }
 
     /// Lots that were traded into existence in a market: an upper bound of its open interest.
-    pub fn traded_lots(&self, market: u16) -> u64 {
+    pub(super) fn traded_lots(&self, market: u16) -> u64 {
         let last = self.stages.last().expect("invariant: a scenario has stages");
         last.trades.iter().filter(|t| t.market == market).map(|t| t.lots).sum()
     }

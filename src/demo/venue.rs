@@ -48,22 +48,22 @@ const STEWARD_DELAY_SECONDS: u64 = 20;
 
 /// The deployed venue.
 #[derive(Clone, Debug)]
-pub struct Venue {
+pub(super) struct Venue {
     /// Who deployed it, administers it and holds the tokens that accounts are funded from.
-    pub admin: Address,
+    pub(super) admin: Address,
     /// The settlement token.
-    pub token: Address,
+    pub(super) token: Address,
     /// The clearinghouse.
-    pub clearinghouse: Address,
+    pub(super) clearinghouse: Address,
     /// The risk steward.
-    pub steward: Address,
+    pub(super) steward: Address,
     /// Price feeds, by market.
-    pub feeds: BTreeMap<u16, Address>,
+    pub(super) feeds: BTreeMap<u16, Address>,
 }
 
 impl Venue {
     /// Deploys the contracts and appoints: the admin reports prices, `keeper` may recover and move margins.
-    pub async fn deploy(node: &Node, admin: Address, keeper: Address, scenario: &Scenario) -> Result<Self> {
+    pub(super) async fn deploy(node: &Node, admin: Address, keeper: Address, scenario: &Scenario) -> Result<Self> {
         let token = create(node, admin, SettlementToken::BYTECODE.to_vec(), vec![], "the settlement token").await?;
         let arguments = Clearinghouse::constructorCall { token, admin }.abi_encode();
         let clearinghouse =
@@ -138,7 +138,7 @@ impl Venue {
     }
 
     /// A message of the admin.
-    pub fn administer<C: SolCall>(&self, to: Address, call: &C, what: impl Into<String>) -> Message {
+    pub(super) fn administer<C: SolCall>(&self, to: Address, call: &C, what: impl Into<String>) -> Message {
         Message::call(self.admin, to, call.abi_encode(), what)
     }
 
@@ -148,7 +148,7 @@ impl Venue {
     }
 
     /// Reports prices as observed at `observed_at` (Unix seconds).
-    pub fn post_prices(&self, prices: &BTreeMap<u16, u64>, observed_at: u64) -> Vec<Message> {
+    pub(super) fn post_prices(&self, prices: &BTreeMap<u16, u64>, observed_at: u64) -> Vec<Message> {
         let post = |(market, price): (&u16, &u64)| {
             let call = PriceFeed::postCall { price: U256::from(*price), updatedAt: observed_at };
             self.administer(self.feeds[market], &call, format!("the price of market {market}"))
@@ -157,13 +157,13 @@ impl Venue {
     }
 
     /// A view of the clearinghouse.
-    pub fn view<C: SolCall>(&self, call: &C) -> Call {
+    pub(super) fn view<C: SolCall>(&self, call: &C) -> Call {
         Call::new(self.clearinghouse, call.abi_encode())
     }
 }
 
 /// A view's answer.
-pub fn answer<C: SolCall>(output: &[u8]) -> Result<C::Return> {
+pub(super) fn answer<C: SolCall>(output: &[u8]) -> Result<C::Return> {
     C::abi_decode_returns(output).with_context(|| format!("decode the answer of {}", C::SIGNATURE))
 }
 

@@ -25,18 +25,18 @@ use alloy::sol_types::SolCall as _;
 
 /// What the venue's own views say at one block.
 #[derive(Debug)]
-pub struct ChainBooks {
+pub(super) struct ChainBooks {
     /// Every account that ever appeared, with its worth.
-    pub accounts: BTreeMap<Account, Worth>,
+    pub(super) accounts: BTreeMap<Account, Worth>,
     /// Tokens the venue holds.
-    pub token_balance: U256,
+    pub(super) token_balance: U256,
     /// What does not balance, in words.
-    pub faults: Vec<String>,
+    pub(super) faults: Vec<String>,
 }
 
 /// Reads every balance, position and fund from the chain and does the sums. The rebuilt books only say which accounts
 /// and markets to ask for, and are themselves held against the answers.
-pub async fn chain_books(node: &Node, venue: &Venue, block: &BlockRef, books: &Books) -> Result<ChainBooks> {
+pub(super) async fn chain_books(node: &Node, venue: &Venue, block: &BlockRef, books: &Books) -> Result<ChainBooks> {
     let keys: Vec<Account> = books.accounts.keys().copied().collect();
     let worths = standings(node, venue, block, &keys).await?;
     let accounts: BTreeMap<Account, Worth> = keys.into_iter().zip(worths).collect();
@@ -125,16 +125,16 @@ async fn market_sums(
 
 /// How the daemon's cache compares with the chain.
 #[derive(Debug, Default)]
-pub struct CacheCheck {
+pub(super) struct CacheCheck {
     /// Accounts compared.
-    pub compared: usize,
+    pub(super) compared: usize,
     /// Accounts that differ, are missing or are there without being on chain; in words.
-    pub mismatches: Vec<String>,
+    pub(super) mismatches: Vec<String>,
 }
 
 /// Values every unit of the cache with the daemon's adapter and compares equity, margin and surplus with the venue's own
 /// figures at the same block.
-pub fn cache(
+pub(super) fn cache(
     adapter: &dyn Adapter,
     block: &BlockRef,
     book: Book,
@@ -174,13 +174,13 @@ pub fn cache(
 }
 
 /// Every action of the journal; nothing is left out, however many there are.
-pub fn all_actions() -> ActionFilter {
+pub(super) fn all_actions() -> ActionFilter {
     ActionFilter { limit: u32::MAX >> 1, ..ActionFilter::default() }
 }
 
 /// Holds the keeper's transactions on chain against the journal: each nonce once, each transaction journalled, each
 /// mined action carried by exactly one transaction, none mined that the journal thinks is not, and the reverse.
-pub fn nothing_twice(mined: &[MinedTransaction], nonce_next: u64, actions: &[ActionRow]) -> Vec<String> {
+pub(super) fn nothing_twice(mined: &[MinedTransaction], nonce_next: u64, actions: &[ActionRow]) -> Vec<String> {
     let mut faults = Vec::new();
     let expected: Vec<u64> = (0..nonce_next).collect();
     let nonces: Vec<u64> = mined.iter().map(|tx| tx.nonce).collect();

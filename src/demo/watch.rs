@@ -15,22 +15,22 @@ use crate::types::BlockRef;
 
 /// The demo's own view of the chain.
 #[derive(Debug)]
-pub struct Watch<'a> {
+pub(super) struct Watch<'a> {
     node: &'a Node,
     venue: &'a Venue,
     /// The books as the logs tell them.
-    pub audit: Audit,
+    pub(super) audit: Audit,
     /// The accounts as the venue shows them.
-    pub census: Census,
+    pub(super) census: Census,
     /// How the accounts stood at the last block.
-    pub count: Count,
+    pub(super) count: Count,
     block: BlockRef,
 }
 
 impl<'a> Watch<'a> {
     /// Reads the chain from its first block to the head, without looking at the accounts on the way: nothing of interest
     /// happens before the story begins.
-    pub async fn start(node: &'a Node, venue: &'a Venue) -> Result<Self> {
+    pub(super) async fn start(node: &'a Node, venue: &'a Venue) -> Result<Self> {
         let genesis = node.block(0).await?.context("the chain has no first block")?;
         let audit = Audit::new(venue.clearinghouse);
         let mut watch = Self { node, venue, audit, census: Census::default(), count: Count::default(), block: genesis };
@@ -43,12 +43,12 @@ impl<'a> Watch<'a> {
     }
 
     /// The last block that was read.
-    pub fn block(&self) -> &BlockRef {
+    pub(super) fn block(&self) -> &BlockRef {
         &self.block
     }
 
     /// Reads and looks at the blocks up to the head; whether there were any.
-    pub async fn advance(&mut self) -> Result<bool> {
+    pub(super) async fn advance(&mut self) -> Result<bool> {
         let head = self.node.head().await?.number;
         let any = self.block.number < head;
         while self.block.number < head {

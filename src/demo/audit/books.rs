@@ -5,95 +5,95 @@ use std::collections::BTreeMap;
 use crate::types::{Address, I256, U256, math};
 
 /// An account: its segment and its owner.
-pub type Account = (u16, Address);
+pub(crate) type Account = (u16, Address);
 
 /// What one account holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Holdings {
+pub(crate) struct Holdings {
     /// Settlement-token units credited to it.
-    pub cash: I256,
+    pub(crate) cash: I256,
     /// Signed lots and quote, by market; closed positions are left out.
-    pub positions: BTreeMap<u16, (I256, I256)>,
+    pub(crate) positions: BTreeMap<u16, (I256, I256)>,
 }
 
 /// A market's price and parameters.
 #[derive(Clone, Debug, Default)]
-pub struct MarketBooks {
+pub(crate) struct MarketBooks {
     /// Its segment.
-    pub segment: u16,
+    pub(crate) segment: u16,
     /// The feed it reads.
-    pub feed: Address,
+    pub(crate) feed: Address,
     /// Last price, settlement-token units per lot.
-    pub price: U256,
+    pub(crate) price: U256,
     /// Of notional.
-    pub maintenance_margin_bps: u16,
+    pub(crate) maintenance_margin_bps: u16,
     /// Of notional.
-    pub initial_margin_bps: u16,
+    pub(crate) initial_margin_bps: u16,
     /// At `funding_since`.
-    pub funding_index: I256,
+    pub(crate) funding_index: I256,
     /// Per lot and second, scaled by 1e18.
-    pub funding_rate_x18: I256,
+    pub(crate) funding_rate_x18: I256,
     /// Unix seconds.
-    pub funding_since: u64,
+    pub(crate) funding_since: u64,
 }
 
 /// A resting order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OrderBooks {
+pub(crate) struct OrderBooks {
     /// In which market.
-    pub market: u16,
+    pub(crate) market: u16,
     /// Whose.
-    pub maker: Address,
+    pub(crate) maker: Address,
     /// Whether it buys.
-    pub is_buy: bool,
+    pub(crate) is_buy: bool,
     /// Settlement-token units per lot.
-    pub price: U256,
+    pub(crate) price: U256,
     /// Still open.
-    pub lots: u64,
+    pub(crate) lots: u64,
 }
 
 /// An insurance fund.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FundBooks {
+pub(crate) struct FundBooks {
     /// All of it.
-    pub balance: U256,
+    pub(crate) balance: U256,
     /// What it may not pay out.
-    pub floor: U256,
+    pub(crate) floor: U256,
 }
 
 /// What an account is worth and must keep, as the venue defines it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Worth {
+pub(crate) struct Worth {
     /// Settlement-token units credited to it.
-    pub cash: I256,
+    pub(crate) cash: I256,
     /// Cash and unrealised profit.
-    pub equity: I256,
+    pub(crate) equity: I256,
     /// Required to stay.
-    pub maintenance_margin: U256,
+    pub(crate) maintenance_margin: U256,
     /// Required to open.
-    pub initial_margin: U256,
+    pub(crate) initial_margin: U256,
 }
 
 impl Worth {
     /// Equity above the maintenance margin; below zero the account is liquidatable.
-    pub fn surplus(&self) -> I256 {
+    pub(crate) fn surplus(&self) -> I256 {
         self.equity - signed(self.maintenance_margin)
     }
 }
 
 /// Everything the logs say.
 #[derive(Clone, Debug, Default)]
-pub struct Books {
+pub(crate) struct Books {
     /// Every account that ever appeared.
-    pub accounts: BTreeMap<Account, Holdings>,
+    pub(crate) accounts: BTreeMap<Account, Holdings>,
     /// Markets, by id.
-    pub markets: BTreeMap<u16, MarketBooks>,
+    pub(crate) markets: BTreeMap<u16, MarketBooks>,
     /// Insurance funds, by segment.
-    pub funds: BTreeMap<u16, FundBooks>,
+    pub(crate) funds: BTreeMap<u16, FundBooks>,
     /// Open orders, by id.
-    pub orders: BTreeMap<u64, OrderBooks>,
+    pub(crate) orders: BTreeMap<u64, OrderBooks>,
     /// Unix seconds of the block that is being read.
-    pub now: u64,
+    pub(crate) now: u64,
 }
 
 impl Books {
@@ -105,7 +105,7 @@ impl Books {
     }
 
     /// What an account is worth at the last prices; nothing, for an unknown account.
-    pub fn worth(&self, account: &Account) -> Worth {
+    pub(crate) fn worth(&self, account: &Account) -> Worth {
         let nothing = Holdings::default();
         let held = self.accounts.get(account).unwrap_or(&nothing);
         let mut worth =
@@ -121,30 +121,30 @@ impl Books {
     }
 
     /// Lots held long in a market.
-    pub fn open_interest(&self, market: u16) -> U256 {
+    pub(crate) fn open_interest(&self, market: u16) -> U256 {
         let held = self.accounts.values().filter_map(|h| h.positions.get(&market));
         held.map(|(lots, _)| math::positive_part(*lots)).sum()
     }
 
     /// Sum of the signed lots of all accounts in a market: zero, or the books are broken.
-    pub fn net_lots(&self, market: u16) -> I256 {
+    pub(crate) fn net_lots(&self, market: u16) -> I256 {
         let held = self.accounts.values().filter_map(|h| h.positions.get(&market));
         held.fold(I256::ZERO, |sum, (lots, _)| sum + *lots)
     }
 
     /// Cash and quote of all accounts of a segment: what the venue calls its pool.
-    pub fn pool(&self, segment: u16) -> I256 {
+    pub(crate) fn pool(&self, segment: u16) -> I256 {
         let of = |h: &Holdings| h.positions.values().fold(h.cash, |sum, (_, quote)| sum + *quote);
         self.accounts.iter().filter(|((s, _), _)| *s == segment).fold(I256::ZERO, |sum, (_, h)| sum + of(h))
     }
 
     /// What the fund of a segment may pay out.
-    pub fn spendable(&self, segment: u16) -> U256 {
+    pub(crate) fn spendable(&self, segment: u16) -> U256 {
         self.funds.get(&segment).map_or(U256::ZERO, |fund| fund.balance.saturating_sub(fund.floor))
     }
 
     /// Accounts with a position in a market.
-    pub fn holders(&self, market: u16) -> impl Iterator<Item = Account> + '_ {
+    pub(crate) fn holders(&self, market: u16) -> impl Iterator<Item = Account> + '_ {
         self.accounts.iter().filter(move |(_, h)| h.positions.contains_key(&market)).map(|(account, _)| *account)
     }
 }
@@ -155,6 +155,6 @@ fn margin(notional: U256, bps: u16) -> U256 {
 }
 
 /// A magnitude as a signed number; the venue's widths keep every amount far below the limit.
-pub fn signed(magnitude: U256) -> I256 {
+pub(crate) fn signed(magnitude: U256) -> I256 {
     math::signed(magnitude).unwrap_or(I256::MAX)
 }

@@ -23,8 +23,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use alloy::sol_types::SolEventInterface;
 use anyhow::{Context, Result};
 
-pub use books::{Account, Books, Holdings, OrderBooks, Worth, signed};
-pub use tally::{Absorbed, Tally};
+pub(crate) use books::{Account, Books, Holdings, OrderBooks, Worth, signed};
+pub use tally::Absorbed;
+pub(crate) use tally::Tally;
 
 use self::books::{FundBooks, MarketBooks};
 use super::venue::{
@@ -45,7 +46,7 @@ struct Moved {
 
 /// The running audit.
 #[derive(Debug, Default)]
-pub struct Audit {
+pub(crate) struct Audit {
     books: Books,
     clearinghouse: Address,
     /// Equity of each account after the last reason.
@@ -61,28 +62,28 @@ pub struct Audit {
 
 impl Audit {
     /// An audit of this clearinghouse from its first log on.
-    pub fn new(clearinghouse: Address) -> Self {
+    pub(crate) fn new(clearinghouse: Address) -> Self {
         Self { clearinghouse, ..Self::default() }
     }
 
     /// The books as of the last block.
-    pub fn books(&self) -> &Books {
+    pub(crate) fn books(&self) -> &Books {
         &self.books
     }
 
     /// What was counted in a segment.
-    pub fn tally(&self, segment: u16) -> Tally {
+    pub(crate) fn tally(&self, segment: u16) -> Tally {
         self.tallies.get(&segment).cloned().unwrap_or_default()
     }
 
     /// Rules broken so far, and the first of them in words.
-    pub fn violations(&self) -> (u64, &[String]) {
+    pub(crate) fn violations(&self) -> (u64, &[String]) {
         (self.violations, &self.violations_kept)
     }
 
     /// Reads the logs of the next block, in order; logs of other contracts than the clearinghouse and its feeds are
     /// passed over.
-    pub fn block(&mut self, timestamp: u64, logs: &[Log]) -> Result<()> {
+    pub(crate) fn block(&mut self, timestamp: u64, logs: &[Log]) -> Result<()> {
         self.books.now = timestamp;
         let funded: Vec<u16> =
             self.books.markets.iter().filter(|(_, m)| !m.funding_rate_x18.is_zero()).map(|(id, _)| *id).collect();

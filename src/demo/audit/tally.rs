@@ -50,31 +50,31 @@ impl Serialize for Absorbed {
 
 /// One segment's history.
 #[derive(Clone, Debug, Default)]
-pub struct Tally {
+pub(crate) struct Tally {
     /// Accounts that were liquidated at least in part.
-    pub liquidated: BTreeSet<Address>,
+    pub(crate) liquidated: BTreeSet<Address>,
     /// Accounts whose equity was below zero after some event.
-    pub bankrupt: BTreeSet<Address>,
+    pub(crate) bankrupt: BTreeSet<Address>,
     /// Accounts that were deleveraged as winners.
-    pub deleveraged: BTreeSet<Address>,
+    pub(crate) deleveraged: BTreeSet<Address>,
     /// Accounts that paid a socialised loss.
-    pub payers: BTreeSet<Address>,
+    pub(crate) payers: BTreeSet<Address>,
     /// Who bore which loss.
-    pub absorbed: Absorbed,
+    pub(crate) absorbed: Absorbed,
     /// Shortfalls that prices and executions opened, less those that prices closed again.
-    pub shortfall_arisen: I256,
+    pub(crate) shortfall_arisen: I256,
     /// Shortfalls that stand open.
-    pub shortfall_open: U256,
+    pub(crate) shortfall_open: U256,
     /// Calls of the waterfall: liquidations, draws, deleveragings, charges.
-    pub recovery_events: u64,
+    pub(crate) recovery_events: u64,
     /// Moves of margin parameters.
-    pub margin_moves: u64,
+    pub(crate) margin_moves: u64,
 }
 
 impl Tally {
     /// Whether every unit of loss that arose was borne by somebody or stands open: the conservation law, with the left
     /// side measured from the state of accounts and the right side from the amounts that the recovery events name.
-    pub fn conserves(&self) -> bool {
+    pub(crate) fn conserves(&self) -> bool {
         math::signed(self.absorbed.external() + self.shortfall_open) == Some(self.shortfall_arisen)
     }
 }
