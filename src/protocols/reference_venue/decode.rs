@@ -28,11 +28,22 @@ use crate::{
 
 /// Applies a block's logs, in order, to an edit of the book.
 pub(super) fn apply(settings: &Settings, book: &Book, block: &BlockRef, logs: &[Log]) -> Result<Applied, ApplyError> {
-    let mut decoder = Decoder { settings, block, base: book, draft: Draft::new(book), listed: 0, unknown_events: 0 };
+    let draft = Draft::new(book);
+    let mut decoder =
+        Decoder { settings, block, base: book, draft, listing: listing(settings, logs), listed: 0, unknown_events: 0 };
     for log in logs {
         decoder.log(log)?;
     }
     Ok(Applied { delta: decoder.draft.finish(), unknown_events: decoder.unknown_events })
+}
+
+/// The feeds of the markets that these logs list.
+fn listing(settings: &Settings, logs: &[Log]) -> Vec<Address> {
+    let of_venue = logs.iter().filter(|log| log.address == settings.clearinghouse);
+    of_venue
+        .filter_map(|log| IClearinghouse::MarketListed::decode_raw_log(&log.topics, &log.data).ok())
+        .map(|listed| listed.config.feed)
+        .collect()
 }
 
 /// What is wrong with a log, for people.
@@ -43,6 +54,9 @@ struct Decoder<'a> {
     block: &'a BlockRef,
     base: &'a Book,
     draft: Draft<'a>,
+    /// Feeds that this block's listings name: whoever asks for a block again with all emitters known after it gets their
+    /// logs from before the listing too.
+    listing: Vec<Address>,
     /// Markets listed since the base.
     listed: usize,
     unknown_events: u64,
@@ -231,7 +245,7 @@ impl Decoder<'_> {
 
     fn is_feed(&self, address: Address) -> bool {
         let key = RecordKey { kind: Feed::KIND, id: Feed::id(address) };
-        self.settings.feeds.contains(&address) || self.draft.record(&key).is_some()
+        self.settings.feeds.contains(&address) || self.listing.contains(&address) || self.draft.record(&key).is_some()
     }
 
     fn find<T: Stored>(&self, id: B256) -> Result<Option<T>, Refused> {

@@ -104,6 +104,14 @@ fn feeds_are_watched_from_the_moment_a_market_names_them() {
 }
 
 #[test]
+fn a_feed_may_speak_in_the_block_that_lists_it_before_it_is_listed() {
+    let mut chain = Chain::empty();
+    chain.extend(&[segment_opened(1), price(FEED_A, 77, GENESIS), listed(1, 1, FEED_A)]);
+    let feed: Option<state::Feed> = state::find(&chain.snapshot.book, state::Feed::id(FEED_A)).unwrap();
+    assert_eq!(feed.unwrap().price, uint(77));
+}
+
+#[test]
 fn a_feed_of_the_settings_is_watched_from_the_start() {
     let mut chain = Chain::empty();
     let mut settings = chain.venue.settings.clone();
