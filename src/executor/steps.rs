@@ -154,7 +154,7 @@ mod tests {
         let steps = [draw(1, 5), draw(1, 2), close(1, 9), deleverage(1, 8, 3), socialise(1, 7, 4), margin(4)];
         let touched = touches(SegmentId(6), &steps);
         assert_eq!(touched.units, [1, 7, 8, 9].map(unit).into());
-        assert_eq!((touched.fund_draw, touched.markets), (amount(7), [MarketId(4)].into()));
+        assert_eq!((touched.fund_draw, &touched.markets), (amount(7), &[MarketId(4)].into()));
         let other = touches(SegmentId(6), &[draw(2, 10)]);
         let reserved = reservations([&touched, &other].into_iter());
         assert_eq!(reserved.fund, BTreeMap::from([(SegmentId(6), amount(17))]));
