@@ -9,9 +9,9 @@
 pub struct SettleSettings {
     /// Blocks on top of an inclusion, its own counted as 1, before it is final.
     pub finality_depth_blocks: u64,
-    /// Age of the latest attempt at which it is replaced by a dearer one.
+    /// Blocks that the latest attempt could have been mined in, after which it is replaced by a dearer one.
     pub replace_after_blocks: u64,
-    /// Age of the transaction at which its nonce is freed by a transfer to ourselves.
+    /// Blocks that the transaction could have been mined in, after which its nonce is freed by a transfer to ourselves.
     pub cancel_after_blocks: u64,
 }
 
@@ -21,7 +21,7 @@ pub const SUPERSEDE_AFTER_BLOCKS: u64 = 2;
 /// Where the journal has the transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recorded {
-    /// Signed or sent; `included_at` is unknown.
+    /// Signed or sent.
     Pending,
     /// Included at this height; whether that block is still part of the chain.
     Included {
@@ -59,8 +59,8 @@ pub struct Observed {
     pub nonce: NonceState,
     /// Whether the node still knows the latest attempt.
     pub known: bool,
-    /// Height at which the first attempt was signed.
-    pub first_signed: u64,
+    /// Height since which it could have been mined: signed, its turn in the lane, and on no block that was taken back.
+    pub turn_since: u64,
     /// Height at which the latest attempt was signed.
     pub last_signed: u64,
     /// Whether the latest attempt is a cancellation.
@@ -119,7 +119,8 @@ fn pending(seen: &Observed, settings: &SettleSettings) -> Next {
         NonceState::Next if !seen.ours => return forgotten,
         NonceState::Next => {}
     }
-    let (age, attempt_age) = (seen.head.saturating_sub(seen.first_signed), seen.head.saturating_sub(seen.last_signed));
+    let age = seen.head.saturating_sub(seen.turn_since);
+    let attempt_age = age.min(seen.head.saturating_sub(seen.last_signed));
     if attempt_age < settings.replace_after_blocks {
         forgotten
     } else if seen.cancelling || age >= settings.cancel_after_blocks {
@@ -143,7 +144,7 @@ mod tests {
             mined: false,
             nonce: NonceState::Next,
             known: true,
-            first_signed: 100,
+            turn_since: 100,
             last_signed: 100,
             cancelling: false,
             ours: true,
@@ -201,6 +202,14 @@ mod tests {
         let cancelling = |head| next(Observed { cancelling: true, last_signed: 106, ..fresh(head) });
         assert_eq!(cancelling(107), Next::Wait);
         assert_eq!(cancelling(108), Next::Cancel, "a cancellation is made dearer, never turned back");
+    }
+
+    #[test]
+    fn patience_begins_when_its_turn_does() {
+        let late = |head| next(Observed { turn_since: 200, ..fresh(head) });
+        assert_eq!([late(200), late(201), late(202), late(206)], [Next::Wait, Next::Wait, Next::Replace, Next::Cancel]);
+        let forgotten = Observed { turn_since: 200, known: false, ..fresh(200) };
+        assert_eq!(next(forgotten), Next::Rebroadcast, "the same bytes go first after a reorganisation");
     }
 
     #[test]

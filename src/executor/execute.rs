@@ -245,6 +245,7 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
                         planned_block: head.number,
                     };
                     self.in_flight.insert(journalled.transaction(), flight);
+                    self.turn_since.insert(journalled.transaction(), head.number);
                     self.parts.metrics.unsettled(self.in_flight.len());
                     return Ok(Ok((journalled, nonce)));
                 }

@@ -159,12 +159,17 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
     ) -> Result<(), ExecutorError> {
         for _ in 0..LOOKS_MAX {
             let transaction = &open[index];
+            if transaction.included.is_none() && transaction.nonce == lane {
+                self.turn_since.entry(transaction.id).or_insert(head.number);
+            } else {
+                self.turn_since.remove(&transaction.id);
+            }
             let look = self.look(head, transaction, lane).await?;
             let next = decide(&look.observed, &self.settings.settle);
             if next != Next::NoteForeignNonce && !matches!(look.observed.nonce, NonceState::Used { .. }) {
                 self.foreign_since.remove(&transaction.id);
             }
-            let old = look.observed.head.saturating_sub(look.observed.first_signed) > self.patience();
+            let old = head.number.saturating_sub(look.observed.turn_since) > self.settings.settle.cancel_after_blocks;
             if old && look.observed.recorded == Recorded::Pending && !look.observed.mined {
                 report.stuck = Some(format!("nonce {} of {} is not mined", transaction.nonce, transaction.signer));
             }
@@ -209,10 +214,6 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         Ok(())
     }
 
-    fn patience(&self) -> u64 {
-        self.settings.settle.cancel_after_blocks
-    }
-
     /// Sees one transaction as it stands. The nonce was read before the receipts are, so that one mined in between
     /// shows as mined and not as lost.
     async fn look(
@@ -234,7 +235,7 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
             mined: false,
             nonce,
             known: true,
-            first_signed: transaction.attempts.first().map_or(latest.signed_block, |first| first.signed_block),
+            turn_since: self.turn_since.get(&transaction.id).copied().unwrap_or(head.number),
             last_signed: latest.signed_block,
             cancelling: transaction.attempts.iter().any(|attempt| attempt.kind == Some(AttemptKind::Cancel)),
             ours: transaction.signer == self.parts.gate.address(),
