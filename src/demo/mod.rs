@@ -1,3 +1,4 @@
 //! The demo.
 
 pub mod anvil;
+pub mod postgres;

@@ -1,0 +1,12 @@
+DROP TABLE alerts;
+DROP TABLE effects;
+DROP TABLE attempts;
+DROP TABLE actions;
+DROP TABLE transactions;
+DROP TABLE plans;
+DROP TABLE episodes;
+DROP TABLE findings;
+DROP TABLE records;
+DROP TABLE units;
+DROP TABLE checkpoints;
+DROP TABLE deployments;

@@ -1,0 +1,171 @@
+//! Plans and the actions they are made of: written whole before anything is simulated or signed.
+
+use sqlx::Row;
+
+use super::{
+    ActionId, DeploymentId, EpisodeId, Journal, JournalError, PlanId, Result,
+    session::in_tx,
+    status::tier_word,
+    values::{bigint, json, numeric, text},
+};
+use crate::{
+    recovery::{Action, BalancedPlan, Ledger, Step},
+    types::{BlockRef, SegmentId, U256},
+};
+
+/// A plan as it is stored.
+pub(super) struct PlanContent<'p> {
+    pub(super) segment: SegmentId,
+    pub(super) block: &'p BlockRef,
+    pub(super) steps: &'p [Step],
+    pub(super) ledger: &'p Ledger,
+}
+
+impl Journal {
+    /// Writes a plan and one planned action per step, in order, and answers their ids in that order.
+    ///
+    /// Adjacent steps of one subject (the unit, or the market of a parameter change) form a group, which goes out as
+    /// one transaction. Conflict, and nothing written, where a subject already has an open group, where the episode is
+    /// not an open one of this deployment and segment, or where the ledger does not balance.
+    pub async fn insert_plan(
+        &self,
+        deployment: DeploymentId,
+        episode: EpisodeId,
+        plan: &BalancedPlan,
+        dry_run: bool,
+    ) -> Result<(PlanId, Vec<ActionId>)> {
+        let (block, steps, ledger) = (plan.block(), plan.steps(), plan.ledger());
+        let content = PlanContent { segment: plan.segment(), block, steps, ledger };
+        self.insert_plan_content(deployment, episode, &content, dry_run).await
+    }
+
+    pub(super) async fn insert_plan_content(
+        &self,
+        deployment: DeploymentId,
+        episode: EpisodeId,
+        plan: &PlanContent<'_>,
+        dry_run: bool,
+    ) -> Result<(PlanId, Vec<ActionId>)> {
+        let absorbed = absorbed_total(plan.ledger)?;
+        let ledger = json("ledger", plan.ledger)?;
+        let block_number = bigint("block_number", plan.block.number)?;
+        let columns = ActionColumns::of(plan.steps)?;
+        in_tx!(self, "insert_plan", |tx| {
+            let plan_id: Option<i64> = sqlx::query_scalar(
+                "-- insert_plan\n\
+                 INSERT INTO plans (deployment_id, episode_id, segment_id, block_number, block_hash, shortfall, \
+                 absorbed, residual, ledger, dry_run) \
+                 SELECT $1, id, $3, $4, $5, $6, $7, $8, $9, $10 FROM episodes \
+                 WHERE id = $2 AND deployment_id = $1 AND segment_id = $3 AND closed_at IS NULL \
+                 RETURNING id",
+            )
+            .bind(deployment.0)
+            .bind(episode.0)
+            .bind(i64::from(plan.segment.0))
+            .bind(block_number)
+            .bind(plan.block.hash.as_slice())
+            .bind(numeric(plan.ledger.shortfall))
+            .bind(numeric(absorbed))
+            .bind(numeric(plan.ledger.residual))
+            .bind(&ledger)
+            .bind(dry_run)
+            .fetch_optional(&mut *tx)
+            .await?;
+            let plan_id = plan_id.ok_or_else(|| {
+                JournalError::Conflict(format!(
+                    "insert_plan: episode {episode} is not open for segment {}",
+                    plan.segment
+                ))
+            })?;
+            let rows = sqlx::query(
+                "-- insert_plan\n\
+                 INSERT INTO actions (deployment_id, plan_id, dry_run, step_no, group_no, leads_group, subject, \
+                 unit_key, tier, absorbs, why, step, status_block) \
+                 SELECT $1, $2, $3, step_no, group_no, leads_group, subject, unit_key, tier, absorbs, why, step, $4 \
+                 FROM UNNEST($5::int[], $6::int[], $7::bool[], $8::text[], $9::bytea[], $10::text[], $11::numeric[], \
+                 $12::text[], $13::jsonb[]) \
+                 AS s (step_no, group_no, leads_group, subject, unit_key, tier, absorbs, why, step) \
+                 RETURNING id, step_no",
+            )
+            .bind(deployment.0)
+            .bind(plan_id)
+            .bind(dry_run)
+            .bind(block_number)
+            .bind(&columns.step_no)
+            .bind(&columns.group_no)
+            .bind(&columns.leads_group)
+            .bind(&columns.subject)
+            .bind(&columns.unit_key)
+            .bind(&columns.tier)
+            .bind(&columns.absorbs)
+            .bind(&columns.why)
+            .bind(&columns.step)
+            .fetch_all(&mut *tx)
+            .await?;
+            let mut ids = Vec::with_capacity(rows.len());
+            for row in rows {
+                ids.push((row.try_get::<i32, _>("step_no")?, ActionId(row.try_get("id")?)));
+            }
+            ids.sort_unstable();
+            Ok((PlanId(plan_id), ids.into_iter().map(|(_, id)| id).collect()))
+        })
+    }
+}
+
+/// Sum over the tiers; a sum that does not fit cannot balance.
+fn absorbed_total(ledger: &Ledger) -> Result<U256> {
+    ledger
+        .absorbed
+        .values()
+        .try_fold(U256::ZERO, |sum, amount| sum.checked_add(*amount))
+        .ok_or_else(|| JournalError::Conflict("insert_plan: the ledger's absorbed amounts overflow".to_owned()))
+}
+
+/// The steps of a plan, by column.
+#[derive(Default)]
+struct ActionColumns {
+    step_no: Vec<i32>,
+    group_no: Vec<i32>,
+    leads_group: Vec<bool>,
+    subject: Vec<String>,
+    unit_key: Vec<Option<Vec<u8>>>,
+    tier: Vec<&'static str>,
+    absorbs: Vec<bigdecimal::BigDecimal>,
+    why: Vec<String>,
+    step: Vec<serde_json::Value>,
+}
+
+impl ActionColumns {
+    fn of(steps: &[Step]) -> Result<Self> {
+        let mut columns = Self::default();
+        let mut group_no = -1;
+        for (index, step) in steps.iter().enumerate() {
+            let subject = subject_of(step);
+            let leads = columns.subject.last() != Some(&subject);
+            if leads {
+                group_no += 1;
+            }
+            columns.step_no.push(i32::try_from(index).map_err(|_| JournalError::corrupt("step_no", index))?);
+            columns.group_no.push(group_no);
+            columns.leads_group.push(leads);
+            columns.subject.push(subject);
+            columns.unit_key.push(step.unit.as_ref().map(|unit| unit.as_bytes().to_vec()));
+            columns.tier.push(tier_word(step.tier));
+            columns.absorbs.push(numeric(step.absorbs));
+            columns.why.push(text(&step.why));
+            columns.step.push(json("step", &step.action)?);
+        }
+        Ok(columns)
+    }
+}
+
+/// What a step must not be doubled for.
+fn subject_of(step: &Step) -> String {
+    match (&step.unit, &step.action) {
+        (Some(unit), _) => format!("unit:{unit}"),
+        (None, Action::SetMargin { market, .. } | Action::Close { market, .. } | Action::Deleverage { market, .. }) => {
+            format!("market:{market}")
+        }
+        (None, Action::DrawInsurance { .. } | Action::Socialise { .. }) => "deployment".to_owned(),
+    }
+}

@@ -1,0 +1,136 @@
+//! Between Rust's values and the columns': lossless, or an error.
+
+use alloy::primitives::{Address, B256, Bytes, I256, U256};
+use bigdecimal::{
+    BigDecimal,
+    num_bigint::{BigInt, Sign},
+};
+
+use super::{JournalError, Result};
+use crate::types::{BlockRef, UnitKey};
+
+/// An unsigned amount as NUMERIC(78,0).
+pub(super) fn numeric(amount: U256) -> BigDecimal {
+    BigDecimal::from(BigInt::from_bytes_be(Sign::Plus, &amount.to_be_bytes::<32>()))
+}
+
+/// A signed amount as NUMERIC(78,0).
+pub(super) fn numeric_signed(amount: I256) -> BigDecimal {
+    let sign = if amount.is_negative() { Sign::Minus } else { Sign::Plus };
+    BigDecimal::from(BigInt::from_bytes_be(sign, &amount.unsigned_abs().to_be_bytes::<32>()))
+}
+
+/// NUMERIC as an unsigned amount.
+pub(super) fn amount(what: &'static str, stored: &BigDecimal) -> Result<U256> {
+    match whole(stored) {
+        Some((negative, magnitude)) if !negative || magnitude.is_zero() => Ok(magnitude),
+        _ => Err(JournalError::corrupt(what, stored)),
+    }
+}
+
+/// NUMERIC as a signed amount.
+pub(super) fn amount_signed(what: &'static str, stored: &BigDecimal) -> Result<I256> {
+    whole(stored)
+        .and_then(|(negative, magnitude)| {
+            let sign = if negative { alloy::primitives::Sign::Negative } else { alloy::primitives::Sign::Positive };
+            I256::checked_from_sign_and_abs(sign, magnitude)
+        })
+        .ok_or_else(|| JournalError::corrupt(what, stored))
+}
+
+/// Sign and magnitude of a number without a fraction that fits 256 bits.
+fn whole(stored: &BigDecimal) -> Option<(bool, U256)> {
+    if !stored.is_integer() {
+        return None;
+    }
+    let (digits, _) = stored.with_scale(0).into_bigint_and_exponent();
+    let (sign, bytes) = digits.to_bytes_be();
+    Some((sign == Sign::Minus, U256::try_from_be_slice(&bytes)?))
+}
+
+/// NUMERIC(39,0) of a gas price, in wei.
+pub(super) fn numeric_wei(price: u128) -> BigDecimal {
+    numeric(U256::from(price))
+}
+
+/// NUMERIC as a gas price, in wei.
+pub(super) fn wei(what: &'static str, stored: &BigDecimal) -> Result<u128> {
+    amount(what, stored)?.try_into().map_err(|_| JournalError::corrupt(what, stored))
+}
+
+/// A height, nonce, chain id or count as BIGINT.
+pub(super) fn bigint(what: &'static str, number: u64) -> Result<i64> {
+    i64::try_from(number).map_err(|_| JournalError::corrupt(what, number))
+}
+
+/// BIGINT as a height, nonce, chain id or count.
+pub(super) fn number(what: &'static str, stored: i64) -> Result<u64> {
+    u64::try_from(stored).map_err(|_| JournalError::corrupt(what, stored))
+}
+
+/// BIGINT or INTEGER as a narrower id.
+pub(super) fn narrow<T: TryFrom<i64>>(what: &'static str, stored: i64) -> Result<T> {
+    T::try_from(stored).map_err(|_| JournalError::corrupt(what, stored))
+}
+
+/// BYTEA as a hash.
+pub(super) fn hash(what: &'static str, stored: &[u8]) -> Result<B256> {
+    B256::try_from(stored).map_err(|_| JournalError::corrupt(what, Bytes::copy_from_slice(stored)))
+}
+
+/// BYTEA as an address.
+pub(super) fn address(what: &'static str, stored: &[u8]) -> Result<Address> {
+    Address::try_from(stored).map_err(|_| JournalError::corrupt(what, Bytes::copy_from_slice(stored)))
+}
+
+/// BYTEA as a unit key.
+pub(super) fn unit_key(stored: Vec<u8>) -> Result<UnitKey> {
+    UnitKey::new(stored).map_err(|error| JournalError::corrupt("unit_key", error))
+}
+
+/// The four columns of a block.
+pub(super) fn block_ref(number_: i64, hash_: &[u8], parent_hash: &[u8], timestamp: i64) -> Result<BlockRef> {
+    Ok(BlockRef {
+        number: number("block_number", number_)?,
+        hash: hash("block_hash", hash_)?,
+        parent_hash: hash("parent_hash", parent_hash)?,
+        timestamp: number("block_timestamp", timestamp)?,
+    })
+}
+
+/// Text that Postgres takes: without NUL, which revert reasons may hold.
+pub(super) fn text(raw: &str) -> String {
+    raw.replace('\0', "")
+}
+
+/// A value as JSONB.
+pub(super) fn json(what: &'static str, value: &impl serde::Serialize) -> Result<serde_json::Value> {
+    let mut value = serde_json::to_value(value).map_err(|error| JournalError::corrupt(what, error))?;
+    strip_nul(&mut value);
+    Ok(value)
+}
+
+/// JSONB as a value.
+pub(super) fn from_json<T: serde::de::DeserializeOwned>(what: &'static str, stored: serde_json::Value) -> Result<T> {
+    serde_json::from_value(stored).map_err(|error| JournalError::corrupt(what, error))
+}
+
+/// JSONB refuses NUL just as TEXT does.
+fn strip_nul(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::String(string) => {
+            if string.contains('\0') {
+                *string = text(string);
+            }
+        }
+        serde_json::Value::Array(items) => items.iter_mut().for_each(strip_nul),
+        serde_json::Value::Object(fields) => {
+            // keys come from field names, except in free-form settings and summaries
+            if fields.keys().any(|key| key.contains('\0')) {
+                *fields = std::mem::take(fields).into_iter().map(|(key, item)| (text(&key), item)).collect();
+            }
+            fields.values_mut().for_each(strip_nul);
+        }
+        serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) => {}
+    }
+}
