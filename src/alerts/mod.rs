@@ -9,9 +9,20 @@
 //! Must not: decide anything about money, reach into the journal (the store is a port), or carry secrets in a text.
 
 mod alert;
+mod dedup;
+mod dispatch;
+mod metrics;
 mod sink;
+mod webhook;
+
+#[cfg(test)]
+mod tests;
 
 pub use alert::{Alert, AlertKey, AlertKind, Severity};
+pub use dedup::{Decision, DedupStore};
+pub use dispatch::{AlertSettings, Alerts, AlertsTask};
+pub use metrics::AlertMetrics;
 pub use sink::AlertSink;
 #[cfg(test)]
 pub(crate) use sink::RecordingSink;
+pub use webhook::WebhookSettings;
