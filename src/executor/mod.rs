@@ -25,7 +25,10 @@ mod steps;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 pub use decide::SettleSettings;
 pub use execute::{Executed, Refused, Sent};
@@ -159,6 +162,11 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
             }
         }
         reserved
+    }
+
+    /// Segments in which something is signed and not final: their episodes are not over.
+    pub fn segments_in_flight(&self) -> BTreeSet<SegmentId> {
+        self.in_flight.values().map(|transaction| transaction.touches.segment).collect()
     }
 
     /// Takes over what is in flight from the journal's own list.

@@ -34,6 +34,11 @@ pub struct SignedBytes {
 /// Where a key is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeySource {
+    /// No key: an address to look from. Good for a dry run; every signature fails.
+    Watch {
+        /// The keeper's address.
+        address: Address,
+    },
     /// Hex in an environment variable. For development: the environment of a process is readable by its user.
     Env {
         /// The variable's name.
@@ -96,6 +101,9 @@ pub enum SignerError {
     /// A keystore did not open.
     #[error("keystore {0} cannot be opened with this password")]
     Keystore(PathBuf),
+    /// Only the address is configured.
+    #[error("no key is configured for {0}, only its address")]
+    WatchOnly(Address),
     /// Signing failed.
     #[error("signing failed: {0}")]
     Sign(String),
@@ -104,6 +112,7 @@ pub enum SignerError {
 /// Opens a key. Blocks for the time of the keystore's key derivation, up to seconds: call it at start only.
 pub fn open(source: &KeySource) -> Result<Box<dyn Signer>, SignerError> {
     let key = match source {
+        KeySource::Watch { address } => return Ok(Box::new(WatchOnly(*address))),
         KeySource::Env { variable } => parse(&variable_text(variable)?, variable)?,
         KeySource::KeyFile { path } => parse(&secret_file(path)?, &path.display().to_string())?,
         KeySource::Keystore { path, password } => {
@@ -139,6 +148,20 @@ impl Signer for LocalKey {
             .map(|envelope| SignedBytes { hash: *envelope.tx_hash(), raw: envelope.encoded_2718().into() })
             .map_err(|error| SignerError::Sign(error.to_string()));
         async move { signed }.boxed()
+    }
+}
+
+/// An address without a key.
+#[derive(Debug)]
+struct WatchOnly(Address);
+
+impl Signer for WatchOnly {
+    fn address(&self) -> Address {
+        self.0
+    }
+
+    fn sign<'a>(&'a self, _: TxEip1559) -> BoxFuture<'a, Result<SignedBytes, SignerError>> {
+        async move { Err(SignerError::WatchOnly(self.0)) }.boxed()
     }
 }
 
@@ -212,6 +235,14 @@ mod tests {
         assert_eq!(error.to_string(), "environment variable BACKSTOP_TEST_NO_SUCH_VARIABLE is not set");
         let key = LocalKey(KEY.parse().unwrap());
         assert_eq!(format!("{key:?}"), format!("LocalKey({ADDRESS})"));
+    }
+
+    #[tokio::test]
+    async fn an_address_alone_signs_nothing() {
+        let signer = open(&KeySource::Watch { address: ADDRESS }).unwrap();
+        assert_eq!(signer.address(), ADDRESS);
+        let refused = signer.sign(TxEip1559::default()).await.unwrap_err();
+        assert!(matches!(refused, SignerError::WatchOnly(ADDRESS)));
     }
 
     /// The PBKDF2 vector of the Web3 secret storage definition.
