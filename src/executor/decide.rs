@@ -16,11 +16,11 @@ pub struct SettleSettings {
 }
 
 /// Blocks between two looks that must both find the nonce used by a foreign transaction.
-pub const SUPERSEDE_AFTER_BLOCKS: u64 = 2;
+pub(super) const SUPERSEDE_AFTER_BLOCKS: u64 = 2;
 
 /// Where the journal has the transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Recorded {
+pub(super) enum Recorded {
     /// Signed or sent.
     Pending,
     /// Included at this height; whether that block is still part of the chain.
@@ -34,7 +34,7 @@ pub enum Recorded {
 
 /// How a pending transaction looks on the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NonceState {
+pub(super) enum NonceState {
     /// Earlier nonces of the signer are still open.
     Ahead,
     /// It is the next one.
@@ -48,30 +48,30 @@ pub enum NonceState {
 
 /// Everything the decision rests on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Observed {
+pub(super) struct Observed {
     /// The pinned head's height.
-    pub head: u64,
+    pub(super) head: u64,
     /// What the journal says.
-    pub recorded: Recorded,
+    pub(super) recorded: Recorded,
     /// Whether one of our attempts has a receipt on the canonical chain.
-    pub mined: bool,
+    pub(super) mined: bool,
     /// The nonce.
-    pub nonce: NonceState,
+    pub(super) nonce: NonceState,
     /// Whether the node still knows the latest attempt.
-    pub known: bool,
+    pub(super) known: bool,
     /// Height since which it could have been mined: signed, its turn in the lane, and on no block that was taken back.
-    pub turn_since: u64,
+    pub(super) turn_since: u64,
     /// Height at which the latest attempt was signed.
-    pub last_signed: u64,
+    pub(super) last_signed: u64,
     /// Whether the latest attempt is a cancellation.
-    pub cancelling: bool,
+    pub(super) cancelling: bool,
     /// Whether our own key signed it, so that it can be replaced.
-    pub ours: bool,
+    pub(super) ours: bool,
 }
 
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub(super) enum Next {
     /// Nothing now.
     Wait,
     /// Book the receipt, then look again.
@@ -93,7 +93,7 @@ pub enum Next {
 }
 
 /// Decides.
-pub fn decide(seen: &Observed, settings: &SettleSettings) -> Next {
+pub(super) fn decide(seen: &Observed, settings: &SettleSettings) -> Next {
     match seen.recorded {
         Recorded::Included { canonical: None, .. } => Next::Wait,
         Recorded::Included { canonical: Some(false), .. } => Next::MarkReorged,

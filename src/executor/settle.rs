@@ -3,7 +3,7 @@
 //! Each transaction is looked at on its own and the look ends in one of [`decide`]'s words. A look that fails leaves its
 //! transaction as it is until the next head and does not keep the others from being looked at.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Executor, ExecutorError,
@@ -109,12 +109,7 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
             self.resolve(AlertKind::TransactionStuck, "");
             return Ok(Vec::new());
         }
-        let mut lanes: BTreeMap<Address, u64> = BTreeMap::new();
-        for transaction in &open {
-            if !lanes.contains_key(&transaction.signer) {
-                lanes.insert(transaction.signer, self.parts.chain.nonce(transaction.signer).await?);
-            }
-        }
+        let lanes = self.lanes(&open).await?;
         let (mut settled, mut report) = (Vec::new(), LaneReport::default());
         for index in 0..open.len() {
             let lane = lanes[&open[index].signer];
@@ -132,6 +127,16 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         self.remember(&open);
         self.tell(report);
         Ok(settled)
+    }
+
+    /// The next nonce of every signer that something is open of.
+    async fn lanes(&self, open: &[UnsettledTransaction]) -> Result<BTreeMap<Address, u64>, ExecutorError> {
+        let signers: BTreeSet<Address> = open.iter().map(|transaction| transaction.signer).collect();
+        let mut lanes = BTreeMap::new();
+        for signer in signers {
+            lanes.insert(signer, self.parts.chain.nonce(signer).await?);
+        }
+        Ok(lanes)
     }
 
     /// Raises or resolves what concerns the lane. What could not be looked at resolves nothing.
