@@ -224,6 +224,8 @@ pub struct Recovery {
 pub enum AdlPolicy {
     /// Every winner in proportion to what it holds.
     ProRata,
+    /// The highest profit times leverage first.
+    Queue,
 }
 
 /// One entry of `recovery.tiers`.

@@ -7,7 +7,7 @@
 /// Limits in blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SettleSettings {
-    /// Blocks on top of an inclusion, its own counted as 1, before it is final.
+    /// Depth at which an inclusion is final; the block it is in counts as 1.
     pub finality_depth_blocks: u64,
     /// Blocks that the latest attempt could have been mined in, after which it is replaced by a dearer one.
     pub replace_after_blocks: u64,
@@ -63,7 +63,7 @@ pub(super) struct Observed {
     pub(super) turn_since: u64,
     /// Height at which the latest attempt was signed.
     pub(super) last_signed: u64,
-    /// Whether the latest attempt is a cancellation.
+    /// Whether a cancellation is among the attempts.
     pub(super) cancelling: bool,
     /// Whether our own key signed it, so that it can be replaced.
     pub(super) ours: bool,

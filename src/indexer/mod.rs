@@ -205,6 +205,11 @@ impl<S: CacheStore> Indexer<S> {
         });
     }
 
+    /// Drops a cache that was found wrong; the next pass reads everything again.
+    pub async fn rebuild(&mut self) -> Result<(), IndexError> {
+        self.forget().await
+    }
+
     /// Drops the cache, stored first, so that everything is read again from the first block.
     async fn forget(&mut self) -> Result<(), IndexError> {
         self.snapshots.send_replace(None);

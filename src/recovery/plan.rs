@@ -28,15 +28,26 @@ pub enum Tier {
     Recalibrate,
 }
 
-impl fmt::Display for Tier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Tier {
+    /// Every tier, in the usual order.
+    pub const ALL: [Self; 5] =
+        [Self::Liquidate, Self::InsuranceFund, Self::AutoDeleverage, Self::SocialiseLoss, Self::Recalibrate];
+
+    /// The word in config, SQL, metrics and reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
             Self::Liquidate => "liquidate",
             Self::InsuranceFund => "insurance_fund",
             Self::AutoDeleverage => "auto_deleverage",
             Self::SocialiseLoss => "socialise_loss",
             Self::Recalibrate => "recalibrate",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

@@ -29,6 +29,22 @@ pub enum Condition {
     Healthy,
 }
 
+impl Condition {
+    /// Every condition, worst first.
+    pub const ALL: [Self; 5] = [Self::Bankrupt, Self::Liquidatable, Self::Unknown, Self::AtRisk, Self::Healthy];
+
+    /// The word in SQL, metrics and reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bankrupt => "bankrupt",
+            Self::Liquidatable => "liquidatable",
+            Self::Unknown => "unknown",
+            Self::AtRisk => "at_risk",
+            Self::Healthy => "healthy",
+        }
+    }
+}
+
 /// A unit that is not healthy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
