@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::types::DeploymentName;
 
@@ -12,7 +12,7 @@ const SUBJECT_CHARS_MAX: usize = 128;
 const DETAIL_CHARS_MAX: usize = 2_000;
 
 /// How soon a person must look. Ordered: later is worse.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// Worth knowing; nothing to do.
@@ -273,6 +273,35 @@ mod tests {
         assert_eq!((words.len(), anchors.len()), (AlertKind::ALL.len(), AlertKind::ALL.len()));
         for kind in AlertKind::ALL {
             assert_eq!(kind.as_str().replace('_', "-"), kind.runbook());
+        }
+    }
+
+    fn document(path: &str) -> String {
+        std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    }
+
+    /// Anchors of the runbook's sections.
+    fn sections() -> BTreeSet<String> {
+        let anchor = |heading: &str| heading.to_lowercase().replace(' ', "-");
+        document("docs/RUNBOOK.md").lines().filter_map(|line| line.strip_prefix("## ")).map(anchor).collect()
+    }
+
+    #[test]
+    fn every_kind_has_its_runbook_section() {
+        let sections = sections();
+        for kind in AlertKind::ALL {
+            assert!(sections.contains(kind.runbook()), "docs/RUNBOOK.md has no section for {kind}");
+        }
+    }
+
+    #[test]
+    fn every_prometheus_rule_points_into_the_runbook() {
+        let (rules, sections) = (document("deploy/prometheus/alerts.yml"), sections());
+        let anchors: Vec<_> = rules.lines().filter_map(|line| line.trim().strip_prefix("runbook: ")).collect();
+        assert_eq!(anchors.len(), rules.matches("- alert: ").count());
+        for link in anchors {
+            let anchor = link.strip_prefix("docs/RUNBOOK.md#").unwrap();
+            assert!(sections.contains(anchor), "docs/RUNBOOK.md has no section {anchor}");
         }
     }
 

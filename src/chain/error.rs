@@ -103,6 +103,7 @@ impl RpcError {
     pub(super) fn is_range_too_large(&self) -> bool {
         match self {
             Self::Timeout { .. } => true,
+            Self::Node { message, .. } if is_rate_limit(message) => false,
             Self::Node { message, .. } => contains_any(
                 &message.to_lowercase(),
                 &[
@@ -145,9 +146,13 @@ const LIMIT_EXCEEDED: i64 = -32005;
 const INTERNAL: i64 = -32603;
 
 fn is_overload(code: i64, message: &str) -> bool {
-    let message = message.to_lowercase();
     matches!(code, 429 | RESOURCE_UNAVAILABLE | LIMIT_EXCEEDED | INTERNAL)
-        || contains_any(&message, &["rate limit", "too many requests", "try again", "timed out", "timeout"])
+        || is_rate_limit(message)
+        || contains_any(&message.to_lowercase(), &["try again", "timed out", "timeout"])
+}
+
+fn is_rate_limit(message: &str) -> bool {
+    contains_any(&message.to_lowercase(), &["rate limit", "request rate", "too many requests"])
 }
 
 /// What became of a broadcast. Nodes agree on few codes, so the text decides.
@@ -251,6 +256,14 @@ mod tests {
         assert_eq!(node(-32603, "EVM error OutOfGas").revert_data(), Some(Bytes::new()));
         assert_eq!(node(-32602, "invalid params").revert_data(), None);
         assert_eq!(RpcError::Timeout { method: "eth_call" }.revert_data(), None);
+    }
+
+    #[test]
+    fn a_rate_limit_is_no_reason_to_ask_in_smaller_pieces() {
+        assert!(node(-32005, "query returned more than 10000 results").is_range_too_large());
+        assert!(node(-32602, "block range exceeds 2000").is_range_too_large());
+        assert!(!node(-32005, "daily request count exceeded, request rate limited").is_range_too_large());
+        assert!(!node(429, "Too Many Requests").is_range_too_large());
     }
 
     #[test]

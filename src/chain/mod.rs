@@ -77,3 +77,8 @@ pub struct FeeQuote {
     /// Median of the median tips of the latest blocks, wei per gas; at least 1.
     pub priority_fee_wei: u128,
 }
+
+#[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
+mod tests;

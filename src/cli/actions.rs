@@ -73,6 +73,18 @@ pub(super) fn listing(rows: &[ActionRow]) -> String {
             ]
         })
         .collect();
-    let head = ["id", "written (UTC)", "deployment", "plan at", "tier", "unit", "absorbs", "status", "mined in", "transaction", "why"];
+    let head = [
+        "id",
+        "written (UTC)",
+        "deployment",
+        "plan at",
+        "tier",
+        "unit",
+        "absorbs",
+        "status",
+        "mined in",
+        "transaction",
+        "why",
+    ];
     table(&head, &cells)
 }

@@ -7,6 +7,7 @@
 mod actions;
 mod check;
 mod demo;
+
 mod table;
 mod why;
 
@@ -15,7 +16,11 @@ use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 use clap::{Args, Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
-use crate::{config::Config, journal::Journal, ops, run};
+use crate::{
+    config::{Config, LogFormat},
+    journal::Journal,
+    ops, run,
+};
 
 /// The last line of defence of a derivative or lending protocol.
 #[derive(Debug, Parser)]
@@ -95,8 +100,11 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Run(args) => {
             let config = args.load()?;
-            ops::init_logging(config.log.format, &config.log.filter)?;
-            run::run(config, stop_on_signal()?).await
+            ops::init_logging(config.log.format == LogFormat::Json, &config.log.filter)?;
+            ops::end_on_panic();
+            let stop = CancellationToken::new();
+            ops::stop_on_signals(stop.clone())?;
+            run::run(config, stop).await
         }
         Command::Check(args) => check::check(&args.load()?).await,
         Command::Migrate(args) => {
@@ -114,30 +122,6 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Health { url } => health(&url).await,
         Command::Demo(args) => demo::demo(args).await,
     }
-}
-
-/// A token that SIGTERM or SIGINT cancels; a second signal ends the process at once.
-fn stop_on_signal() -> anyhow::Result<CancellationToken> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let token = CancellationToken::new();
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let cancel = token.clone();
-    tokio::spawn(async move {
-        let mut asked = false;
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            if asked {
-                std::process::exit(130);
-            }
-            asked = true;
-            tracing::info!("stopping: no new plans; send the signal again to stop at once");
-            cancel.cancel();
-        }
-    });
-    Ok(token)
 }
 
 async fn health(url: &str) -> anyhow::Result<()> {

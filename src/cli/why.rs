@@ -108,7 +108,7 @@ fn explanation(
         .map(|finding| {
             vec![
                 finding.block.to_string(),
-                format!("{:?}", finding.condition).to_lowercase(),
+                finding.condition.as_str().to_owned(),
                 finding.equity.to_string(),
                 finding.surplus.to_string(),
                 finding.reason.clone().unwrap_or_default(),

@@ -26,8 +26,6 @@ pub use fault::{ConfigError, Fault};
 pub use secret::{Secret, SecretUrl};
 
 use crate::{
-    alerts::Severity,
-    ops::LogFormat,
     recovery::Tier,
     types::{Address, DeploymentName, U256},
 };
@@ -87,6 +85,16 @@ pub struct Log {
     pub filter: String,
 }
 
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
 /// `[alerts]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -115,6 +123,18 @@ pub struct Webhook {
     pub min_severity: Severity,
     /// Longest attempt.
     pub timeout_ms: u64,
+}
+
+/// How soon a person must look, mildest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// Look today.
+    Warning,
+    /// Look now.
+    Critical,
 }
 
 /// `[deployments.<name>]`.
@@ -204,6 +224,8 @@ pub struct Recovery {
 pub enum AdlPolicy {
     /// Every winner in proportion to what it holds.
     ProRata,
+    /// The highest profit times leverage first.
+    Queue,
 }
 
 /// One entry of `recovery.tiers`.

@@ -124,84 +124,87 @@ fn an_unknown_key_is_named_in_full_with_the_near_one() {
     assert!(from_environment.starts_with("config: ops.listn: unknown key; did you mean listen?"), "{from_environment}");
 }
 
+/// What is laid over the least configuration, and the line that refuses it.
+const FAULTS: &[(&str, &str)] = &[
+    (
+        "deployments.eth.rpc.url = 'htp://x'",
+        "config: deployments.eth.rpc.url: \"htp://x\" is not an http(s) or ws(s) URL; write http://host:port or ws://host:port",
+    ),
+    (
+        "database.url = 'mysql://x'",
+        "config: database.url: \"mysql://x\" is not a postgres:// URL; write postgres://user:password@host:port/database",
+    ),
+    ("database.connections_max = 1", "config: database.connections_max: 1 is out of range; write 2 to 200"),
+    (
+        "database.connections_max = -1",
+        "config: database.connections_max: is of type 64-bit integer; write a whole number, 0 or more",
+    ),
+    ("ops.listen = 'x'", "config: ops.listen: \"x\" is not an address and port; write one like \"127.0.0.1:9464\""),
+    ("log.format = 'xml'", "config: log.format: unknown word \"xml\"; write one of: text, json"),
+    (
+        "deployments.eth.chain_id = 0",
+        "config: deployments.eth.chain_id: 0 is out of range; write 1 to 9223372036854775807",
+    ),
+    (
+        "deployments.eth.chain_id = 'one'",
+        "config: deployments.eth.chain_id: is of type string; write a whole number, 0 or more",
+    ),
+    (
+        "deployments.eth.executor.fee_cap_wei = '1e9'",
+        "config: deployments.eth.executor.fee_cap_wei: \"1e9\" is not a whole amount; write decimal digits in quotes, e.g. \"1_000_000\"",
+    ),
+    (
+        "deployments.eth.executor.cancel_after_blocks = 2",
+        "config: deployments.eth.executor.cancel_after_blocks: 2 is not after replace_after_blocks = 2; write a larger number",
+    ),
+    (
+        "deployments.eth.recovery.tiers = []",
+        "config: deployments.eth.recovery.tiers: is empty; write at least { tier = \"liquidate\" }",
+    ),
+    (
+        "deployments.eth.recovery.tiers = [{ tier = 'liquidate' }, { tier = 'liquidate' }]",
+        "config: deployments.eth.recovery.tiers[1].tier: is there twice; write each tier once",
+    ),
+    (
+        "deployments.eth.recovery.tiers = [{ tier = 'pray' }]",
+        "config: deployments.eth.recovery.tiers[0].tier: unknown word \"pray\"; write one of: liquidate, insurance_fund, \
+             auto_deleverage, socialise_loss, recalibrate",
+    ),
+    (
+        "deployments.eth.recovery.tiers = [{ tier = 'liquidate', absorb_max = '0' }]",
+        "config: deployments.eth.recovery.tiers[0].absorb_max: is 0; leave the tier out instead",
+    ),
+    (
+        "deployments.eth.executor.signer.kind = 'paper'",
+        "config: deployments.eth.executor.signer.kind: unknown word \"paper\"; write one of: watch, env, key_file, keystore",
+    ),
+    (
+        "[deployments.eth.executor]\nsigner = 5",
+        "config: deployments.eth.executor.signer: is of type integer; write a table",
+    ),
+    (
+        "deployments.sol.chain_id = 1",
+        "config: deployments.sol.rpc.url: missing; add it (config/reference.toml explains every key)",
+    ),
+    (
+        "deployments.Eth.chain_id = 1",
+        "config: deployments: deployment name \"Eth\": 1 to 32 of a-z, 0-9, '_' and '-', beginning with a letter; \
+             see the key in config/reference.toml",
+    ),
+    (
+        "alerts.webhooks = [{ name = 'a', url = 'ftp://x', min_severity = 'info', timeout_ms = 1000 }]",
+        "config: alerts.webhooks[0].url: \"ftp://x\" is not an http(s) URL; write https://host/path",
+    ),
+    (
+        "alerts.webhooks = [{ name = 'a', url = 'http://x', min_severity = 'info', timeout_ms = 1000, secret_env = 'NOPE' }]",
+        "config: alerts.webhooks[0].secret_env: environment variable NOPE is not set; set it to the webhook's signing key",
+    ),
+];
+
 #[test]
 fn each_fault_is_one_line_with_the_key_and_the_mend() {
-    for (over, expected) in [
-        (
-            "deployments.eth.rpc.url = 'htp://x'",
-            "config: deployments.eth.rpc.url: \"htp://x\" is not an http(s) or ws(s) URL; write http://host:port or ws://host:port",
-        ),
-        (
-            "database.url = 'mysql://x'",
-            "config: database.url: \"mysql://x\" is not a postgres:// URL; write postgres://user:password@host:port/database",
-        ),
-        ("database.connections_max = 1", "config: database.connections_max: 1 is out of range; write 2 to 200"),
-        (
-            "database.connections_max = -1",
-            "config: database.connections_max: is of type 64-bit integer; write a whole number, 0 or more",
-        ),
-        ("ops.listen = 'x'", "config: ops.listen: \"x\" is not an address and port; write one like \"127.0.0.1:9464\""),
-        ("log.format = 'xml'", "config: log.format: unknown word \"xml\"; write one of: text, json"),
-        (
-            "deployments.eth.chain_id = 0",
-            "config: deployments.eth.chain_id: 0 is out of range; write 1 to 9223372036854775807",
-        ),
-        (
-            "deployments.eth.chain_id = 'one'",
-            "config: deployments.eth.chain_id: is of type string; write a whole number, 0 or more",
-        ),
-        (
-            "deployments.eth.executor.fee_cap_wei = '1e9'",
-            "config: deployments.eth.executor.fee_cap_wei: \"1e9\" is not a whole amount; write decimal digits in quotes, e.g. \"1_000_000\"",
-        ),
-        (
-            "deployments.eth.executor.cancel_after_blocks = 2",
-            "config: deployments.eth.executor.cancel_after_blocks: 2 is not after replace_after_blocks = 2; write a larger number",
-        ),
-        (
-            "deployments.eth.recovery.tiers = []",
-            "config: deployments.eth.recovery.tiers: is empty; write at least { tier = \"liquidate\" }",
-        ),
-        (
-            "deployments.eth.recovery.tiers = [{ tier = 'liquidate' }, { tier = 'liquidate' }]",
-            "config: deployments.eth.recovery.tiers[1].tier: is there twice; write each tier once",
-        ),
-        (
-            "deployments.eth.recovery.tiers = [{ tier = 'pray' }]",
-            "config: deployments.eth.recovery.tiers[0].tier: unknown word \"pray\"; write one of: liquidate, insurance_fund, \
-             auto_deleverage, socialise_loss, recalibrate",
-        ),
-        (
-            "deployments.eth.recovery.tiers = [{ tier = 'liquidate', absorb_max = '0' }]",
-            "config: deployments.eth.recovery.tiers[0].absorb_max: is 0; leave the tier out instead",
-        ),
-        (
-            "deployments.eth.executor.signer.kind = 'paper'",
-            "config: deployments.eth.executor.signer.kind: unknown word \"paper\"; write one of: watch, env, key_file, keystore",
-        ),
-        (
-            "[deployments.eth.executor]\nsigner = 5",
-            "config: deployments.eth.executor.signer: is of type integer; write a table",
-        ),
-        (
-            "deployments.sol.chain_id = 1",
-            "config: deployments.sol.rpc.url: missing; add it (config/reference.toml explains every key)",
-        ),
-        (
-            "deployments.Eth.chain_id = 1",
-            "config: deployments: deployment name \"Eth\": 1 to 32 of a-z, 0-9, '_' and '-', beginning with a letter; \
-             see the key in config/reference.toml",
-        ),
-        (
-            "alerts.webhooks = [{ name = 'a', url = 'ftp://x', min_severity = 'info', timeout_ms = 1000 }]",
-            "config: alerts.webhooks[0].url: \"ftp://x\" is not an http(s) URL; write https://host/path",
-        ),
-        (
-            "alerts.webhooks = [{ name = 'a', url = 'http://x', min_severity = 'info', timeout_ms = 1000, secret_env = 'NOPE' }]",
-            "config: alerts.webhooks[0].secret_env: environment variable NOPE is not set; set it to the webhook's signing key",
-        ),
-    ] {
-        assert_eq!(fault(over), expected);
+    for (over, expected) in FAULTS {
+        assert_eq!(fault(over), *expected);
     }
 }
 

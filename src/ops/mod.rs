@@ -12,7 +12,7 @@ mod process;
 mod server;
 
 pub use health::{Beats, DeploymentHealth, Health, Heartbeat, Limits, readiness};
-pub use logging::{LogFormat, init_logging};
+pub use logging::init_logging;
 pub use metrics::Metrics;
 pub use process::{end_on_panic, stop_on_signals};
 pub use server::OpsServer;

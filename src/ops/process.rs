@@ -45,10 +45,10 @@ pub fn stop_on_signals(stop: CancellationToken) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::{process::Command, thread, time::Duration};
+    use std::{process::Command, thread};
 
     use super::*;
-    use crate::ops::{LogFormat, init_logging};
+    use crate::ops::init_logging;
 
     /// Set in the copy of the test binary that is to die.
     const ROLE: &str = "BACKSTOP_TEST_ROLE";
@@ -62,10 +62,9 @@ mod tests {
     #[test]
     fn a_panic_in_any_thread_is_logged_and_ends_the_process() {
         if std::env::var(ROLE).as_deref() == Ok("panic") {
-            init_logging(LogFormat::Json, "info").unwrap();
+            init_logging(true, "info").unwrap();
             end_on_panic();
-            thread::spawn(|| panic!("books are wet"));
-            thread::sleep(Duration::from_secs(30));
+            let _ = thread::spawn(|| panic!("books are wet")).join();
             return;
         }
         let output = run_as("panic", "a_panic_in_any_thread_is_logged_and_ends_the_process");

@@ -33,12 +33,9 @@ impl Planned {
     }
 }
 
-const CONDITIONS: [(Condition, &str); 4] = [
-    (Condition::Bankrupt, "bankrupt"),
-    (Condition::Liquidatable, "liquidatable"),
-    (Condition::Unknown, "unknown"),
-    (Condition::AtRisk, "at_risk"),
-];
+/// Conditions that are counted; the rest is healthy.
+const CONDITIONS: [Condition; 4] =
+    [Condition::Bankrupt, Condition::Liquidatable, Condition::Unknown, Condition::AtRisk];
 
 /// The series of all deployments.
 #[derive(Clone)]
@@ -72,9 +69,17 @@ impl PipelineMetrics {
                 &["deployment"],
             )?,
             scanned_block: gauge("backstop_scanner_scanned_block", "Height of the last scan", &["deployment"])?,
-            plans: counter("backstop_recovery_plans_total", "Plans, by what became of them", &["deployment", "outcome"])?,
+            plans: counter(
+                "backstop_recovery_plans_total",
+                "Plans, by what became of them",
+                &["deployment", "outcome"],
+            )?,
             episodes: gauge("backstop_recovery_open_episodes", "Segments in trouble", &["deployment"])?,
-            failures: counter("backstop_pipeline_failed_passes_total", "Passes of a loop that failed", &["deployment", "loop"])?,
+            failures: counter(
+                "backstop_pipeline_failed_passes_total",
+                "Passes of a loop that failed",
+                &["deployment", "loop"],
+            )?,
         };
         registry.register(Box::new(metrics.units.clone()))?;
         registry.register(Box::new(metrics.conditions.clone()))?;
@@ -92,7 +97,8 @@ impl PipelineMetrics {
         let name = deployment.as_str();
         PipelineMeter {
             units: self.units.with_label_values(&[name]),
-            conditions: CONDITIONS.map(|(condition, word)| (condition, self.conditions.with_label_values(&[name, word]))),
+            conditions: CONDITIONS
+                .map(|condition| (condition, self.conditions.with_label_values(&[name, condition.as_str()]))),
             raised: self.raised.with_label_values(&[name]),
             scan_duration: self.scan_duration.with_label_values(&[name]),
             scanned_block: self.scanned_block.with_label_values(&[name]),

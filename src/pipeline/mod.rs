@@ -24,12 +24,12 @@ pub use metrics::{PipelineMeter, PipelineMetrics};
 use crate::{
     alerts::AlertSink,
     chain::Rpc,
-    executor::Executor,
-    indexer::Indexer,
+    executor::ChainExecutor,
+    indexer::{CacheStore, Indexer},
     journal::{DeploymentId, DeploymentLock, Journal},
     ops::DeploymentHealth,
     protocols::Adapter,
-    recovery::TierSettings,
+    recovery::{AdlPolicy, TierSettings},
     scanner::ScanSettings,
     types::DeploymentName,
 };
@@ -41,22 +41,22 @@ const FAILURES_BEFORE_ALERT: u32 = 5;
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// What the loops need to know.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct PipelineSettings {
     /// What the scanner looks for.
     pub scan: ScanSettings,
     /// The waterfall, in order.
     pub tiers: Vec<TierSettings>,
+    /// How deleveraging chooses winners.
+    pub adl_policy: &'static dyn AdlPolicy,
     /// Plans are made, simulated and journalled, and nothing is sent.
     pub dry_run: bool,
-    /// The cache is held against the chain every so many blocks; 0: never.
-    pub audit_every_blocks: u64,
-    /// Units per audit.
-    pub audit_units: usize,
+    /// Without a new block for longer than this, somebody is told.
+    pub head_age_max: Duration,
 }
 
 /// The parts of one deployment, wired.
-pub struct Pipeline {
+pub struct Pipeline<S> {
     /// Its name.
     pub name: DeploymentName,
     /// Its row in the journal.
@@ -72,9 +72,9 @@ pub struct Pipeline {
     /// Held for as long as this process may act for the deployment.
     pub lock: DeploymentLock,
     /// Chain to cache.
-    pub indexer: Indexer,
+    pub indexer: Indexer<S>,
     /// Plan to chain.
-    pub executor: Executor,
+    pub executor: ChainExecutor,
     /// Who is told.
     pub alerts: Arc<dyn AlertSink>,
     /// What `/readyz` says about this deployment.
@@ -83,20 +83,20 @@ pub struct Pipeline {
     pub meter: PipelineMeter,
 }
 
-impl Pipeline {
+impl<S: CacheStore> Pipeline<S> {
     /// Runs both loops until shutdown, or until one of them cannot go on.
     pub async fn run(mut self, shutdown: CancellationToken) -> anyhow::Result<()> {
         self.indexer.restore().await.context("restore the position cache")?;
         let snapshots = self.indexer.snapshots();
         let concerns = Concerns::new(self.name.clone(), self.alerts);
         let index = index::IndexLoop {
-            name: self.name.clone(),
             signals: self.rpc.head_signals().await,
+            auditor: self.indexer.auditor(),
             indexer: self.indexer,
             concerns: concerns.clone(),
             health: self.health.clone(),
-            audit_every_blocks: self.settings.audit_every_blocks,
-            audit_units: self.settings.audit_units,
+            meter: self.meter.clone(),
+            head_age_max: self.settings.head_age_max,
         };
         let act = act::ActLoop {
             episodes: episodes::Episodes::new(self.deployment, self.journal.clone()),
@@ -110,7 +110,9 @@ impl Pipeline {
             concerns,
             health: self.health,
             meter: self.meter,
-            memory: act::Memory::default(),
+            conditions: None,
+            troubled: Default::default(),
+            recovered: false,
         };
         // one loop's end is the other's: half a pipeline would be watched by nobody
         let stop = shutdown.child_token();

@@ -121,10 +121,10 @@ async fn role_fault(rpc: &Rpc, role: &RoleCheck, keeper: Address, head: &BlockRe
 fn key_source(signer: &config::Signer) -> KeySource {
     match signer.clone() {
         config::Signer::Watch { address } => KeySource::Watch { address },
-        config::Signer::Env { variable } => KeySource::Environment { variable },
-        config::Signer::KeyFile { path } => KeySource::File { path },
+        config::Signer::Env { variable } => KeySource::Env { variable },
+        config::Signer::KeyFile { path } => KeySource::KeyFile { path },
         config::Signer::Keystore { path, password_env: Some(variable), .. } => {
-            KeySource::Keystore { path, password: PasswordSource::Environment { variable } }
+            KeySource::Keystore { path, password: PasswordSource::Env { variable } }
         }
         config::Signer::Keystore { path, password_file, .. } => {
             KeySource::Keystore { path, password: PasswordSource::File { path: password_file.unwrap_or_default() } }

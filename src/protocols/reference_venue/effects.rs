@@ -8,8 +8,9 @@
 //!   event for the same move is not booked again.
 //!
 //! Liquidations and deleveragings name only their market. Their segment is taken from the transaction itself: a call
-//! built here never leaves one segment, and moving money names it. A transaction in which no cash of any account and no
-//! fund moved names none and has no effect on the books.
+//! built here never leaves one segment, and moving cash names it. Where no cash of any account and no fund moved there
+//! is none to take, and they are left out: a liquidation then cost nothing, but a deleveraging whose charge cancels to
+//! the unit what both sides realise goes unbooked.
 //!
 //! Invariants: logs of other contracts have no effect.
 //! Must not: read anything but the logs.
