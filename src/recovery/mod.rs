@@ -16,6 +16,8 @@ mod limits;
 mod plan;
 mod replay;
 mod state;
+#[cfg(test)]
+mod tests;
 mod tiers;
 mod waterfall;
 

@@ -81,7 +81,7 @@ fn step_within(market: &MarketCase, bounds: &MarginBounds) -> u32 {
 /// ceil(notional · b / 10⁴) ≤ r exactly when b ≤ r · 10⁴ / notional.
 fn harmless_step(state: &SegmentState<'_>, id: MarketId, market: &MarketCase) -> u32 {
     let mut largest = u32::MAX;
-    for holder in market.holders.keys() {
+    for holder in holders(state, id, market) {
         let Some((lots, surplus)) = holding(state, id, market, holder) else { continue };
         let notional = lots * market.mark_price;
         let affordable = requirement(market, lots, market.maintenance_margin_bps) + surplus / U256::from(2);
@@ -90,6 +90,12 @@ fn harmless_step(state: &SegmentState<'_>, id: MarketId, market: &MarketCase) ->
         largest = largest.min(ratio.saturating_sub(market.maintenance_margin_bps));
     }
     largest
+}
+
+/// Who holds a position: those of the case, and makers that this plan gave one.
+fn holders<'s>(state: &'s SegmentState<'_>, id: MarketId, market: &'s MarketCase) -> BTreeSet<&'s UnitKey> {
+    let makers = state.makers.iter().filter(|maker| !state.lots(maker, id).is_zero());
+    market.holders.keys().chain(makers).collect()
 }
 
 /// Lots and surplus of a holder with a surplus, as this plan leaves it.
@@ -118,7 +124,7 @@ pub(in crate::recovery) fn apply(
     let within = rise > 0 && rise <= allowed && rise <= initial_rise && initial_rise <= allowed;
     refuse_if(!within, || format!("the margins of market {id} may rise by {allowed} basis points"))?;
     let mut raised = Vec::new();
-    for holder in market.holders.keys() {
+    for holder in holders(state, id, market) {
         let Some((lots, surplus)) = holding(state, id, market, holder) else { continue };
         let more = requirement(market, lots, maintenance_margin_bps)
             - requirement(market, lots, market.maintenance_margin_bps);
