@@ -44,8 +44,8 @@ test-e2e: ## Whole daemons as processes, on real chains
 test-contracts: ## Solidity tests, and that the committed artifacts come from the sources
 	@tools/setup.sh anvil forge
 	node contracts/build.mjs --check
-	@forge=$$(ls tools/node_modules/@foundry-rs/forge-*/bin/forge 2>/dev/null | head -n 1); \
-	"$${forge:-forge}" test --root contracts --offline
+	@cd contracts && forge=$$(ls ../tools/node_modules/@foundry-rs/forge-*/bin/forge 2>/dev/null | head -n 1) && \
+	"$${forge:-forge}" test --offline
 
 .PHONY: contracts
 contracts: ## Rebuild contracts/artifacts from the sources
