@@ -1,5 +1,5 @@
-//! The walk: every distressed unit, worst first, through the configured tiers in their order; then what concerns the
-//! whole segment.
+//! The walk: every distressed unit, worst first and those without positions last, through the configured tiers in their
+//! order; then what concerns the whole segment.
 //!
 //! Invariants: what one unit used up (fund, depth, winners, payers) is gone for the next; a unit with a transaction in
 //! flight is neither subject, winner, payer nor maker; whatever is not done leaves a note. Must not: know what a tier
@@ -28,8 +28,12 @@ pub(super) fn walk(
         work.note(format!("nothing can be sent in this segment: {reason}"));
         return work.finish();
     }
-    for distressed in &case.distressed {
+    // Units without positions come last: a socialised loss charges every maker, and a charged maker's orders are no longer
+    // counted on in this plan.
+    let (flat, open): (Vec<_>, Vec<_>) = case.distressed.iter().partition(|unit| unit.positions.is_empty());
+    for (index, distressed) in open.iter().chain(&flat).enumerate() {
         let unit = &distressed.unit;
+        work.depth_needed = open.iter().skip(index + 1).any(|later| !reservations.units.contains(&later.unit));
         if reservations.units.contains(unit) {
             work.note(format!("{unit} is left alone: a transaction in flight touches it"));
             work.left_alone.insert(unit.clone());
@@ -62,6 +66,8 @@ pub(super) struct Work<'a> {
     pub waits: bool,
     /// The unit at hand has been wound down, as far as that goes.
     pub wound_down: bool,
+    /// A unit that comes later in this plan has positions to close.
+    pub depth_needed: bool,
 }
 
 impl<'a> Work<'a> {
@@ -86,6 +92,7 @@ impl<'a> Work<'a> {
             notes: Vec::new(),
             waits: false,
             wound_down: false,
+            depth_needed: false,
         })
     }
 
