@@ -33,3 +33,9 @@ pub mod ops;
 pub mod config;
 
 pub mod demo;
+
+pub mod pipeline;
+
+pub mod run;
+
+pub mod cli;

@@ -1,1 +1,326 @@
-//! Configuration.
+//! Configuration: typed, layered, and printed without its secrets.
+//!
+//! Layers, later wins: `config/default.toml` (compiled in), each file in the order given, the environment. What
+//! `[deployment_defaults]` says after that is laid under every `[deployments.<name>]`.
+//!
+//! Invariants: a [`Config`] that exists has been validated; unknown keys are refused; every fault is one line that names
+//! the key in full and the mend; no secret comes out through `Debug`, `Display` or [`Config::redacted_toml`].
+//! Must not: be imported by a stage (`run` maps it to each stage's own settings), do I/O but read the files it is given.
+
+mod decimal;
+mod fault;
+mod load;
+mod secret;
+mod validate;
+mod word;
+
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use decimal::Decimal;
+pub use fault::{ConfigError, Fault};
+pub use secret::{Secret, SecretUrl};
+
+use crate::{
+    recovery::Tier,
+    types::{Address, DeploymentName, U256},
+};
+
+/// Everything an operator can set. Keys, units and defaults are explained in `config/reference.toml`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The journal's Postgres.
+    pub database: Database,
+    /// The operators' HTTP server and what readiness means.
+    pub ops: Ops,
+    /// Logging.
+    pub log: Log,
+    /// Who is told what.
+    pub alerts: Alerts,
+    /// The venues, by name.
+    #[serde(default)]
+    pub deployments: BTreeMap<DeploymentName, Deployment>,
+}
+
+/// `[database]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    /// Postgres URL.
+    pub url: SecretUrl,
+    /// Pool size.
+    pub connections_max: u32,
+}
+
+/// `[ops]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ops {
+    /// Where `/metrics`, `/healthz` and `/readyz` answer.
+    #[serde(deserialize_with = "word::socket_address")]
+    pub listen: SocketAddr,
+    /// Oldest head of a ready deployment.
+    pub head_age_max_seconds: u64,
+    /// Oldest scan of a ready deployment.
+    pub scan_age_max_seconds: u64,
+    /// Longest silence of the journal of a ready deployment.
+    pub journal_age_max_seconds: u64,
+    /// Most blocks the cache of a ready deployment is behind.
+    pub lag_blocks_max: u64,
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// For people or for machines.
+    #[serde(deserialize_with = "word::one_of")]
+    pub format: LogFormat,
+    /// A `tracing` filter.
+    pub filter: String,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[alerts]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Alerts {
+    /// Reminder period of an alert whose cause stays true.
+    pub repeat_after_seconds: u64,
+    /// Receivers beside the log.
+    pub webhooks: Vec<Webhook>,
+}
+
+/// `[[alerts.webhooks]]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Webhook {
+    /// Its name in logs and metrics.
+    pub name: String,
+    /// Where the JSON goes.
+    pub url: SecretUrl,
+    /// Environment variable that holds the signing key.
+    pub secret_env: Option<String>,
+    /// The signing key, read from `secret_env` while loading.
+    #[serde(skip)]
+    pub secret: Option<Secret>,
+    /// Mildest alert posted here.
+    #[serde(deserialize_with = "word::one_of")]
+    pub min_severity: Severity,
+    /// Longest attempt.
+    pub timeout_ms: u64,
+}
+
+/// How soon a person must look, mildest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// Look today.
+    Warning,
+    /// Look now.
+    Critical,
+}
+
+/// `[deployments.<name>]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deployment {
+    /// Whether it is watched at all.
+    pub enabled: bool,
+    /// What the endpoint must answer to `eth_chainId`.
+    pub chain_id: u64,
+    /// Where the cache begins.
+    pub start_block: u64,
+    /// The endpoint.
+    pub rpc: Rpc,
+    /// The adapter with its own settings.
+    pub protocol: Protocol,
+    /// Following the chain.
+    pub indexer: Indexer,
+    /// Looking for trouble.
+    pub scanner: Scanner,
+    /// The waterfall.
+    pub recovery: Recovery,
+    /// Acting.
+    pub executor: Executor,
+}
+
+/// `[deployments.<name>.rpc]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rpc {
+    /// HTTP or WebSocket endpoint.
+    pub url: SecretUrl,
+    /// Longest request.
+    pub timeout_ms: u64,
+    /// How often the head is looked for.
+    pub poll_interval_ms: u64,
+    /// Widest range of one log query.
+    pub log_range_blocks_max: u64,
+}
+
+/// `[deployments.<name>.protocol]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Protocol {
+    /// The adapter's config word.
+    pub adapter: String,
+    /// The rest of the table: the adapter checks it.
+    #[serde(flatten)]
+    pub settings: serde_json::Map<String, serde_json::Value>,
+}
+
+/// `[deployments.<name>.indexer]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Indexer {
+    /// Deepest reorganisation undone in place.
+    pub reorg_depth_max: u64,
+    /// Blocks per step of a backfill.
+    pub backfill_chunk_blocks: u64,
+    /// Blocks between audits; 0: none.
+    pub audit_every_blocks: u64,
+    /// Units per audit.
+    pub audit_units: usize,
+}
+
+/// `[deployments.<name>.scanner]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scanner {
+    /// Health factor, of 10000, below which a unit is at risk.
+    pub at_risk_health_factor_bps: u32,
+}
+
+/// `[deployments.<name>.recovery]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recovery {
+    /// How deleveraging chooses winners.
+    #[serde(deserialize_with = "word::one_of")]
+    pub adl_policy: AdlPolicy,
+    /// The waterfall, in order.
+    pub tiers: Vec<RecoveryTier>,
+}
+
+/// How deleveraging chooses winners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AdlPolicy {
+    /// Every winner in proportion to what it holds.
+    ProRata,
+    /// The highest profit times leverage first.
+    Queue,
+}
+
+/// One entry of `recovery.tiers`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecoveryTier {
+    /// Which.
+    #[serde(deserialize_with = "word::one_of")]
+    pub tier: Tier,
+    /// Most it absorbs in one plan, settlement-token units; `None`: unbounded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub absorb_max: Option<Decimal<U256>>,
+}
+
+/// `[deployments.<name>.executor]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Executor {
+    /// Plan and journal, but sign and send nothing.
+    pub dry_run: bool,
+    /// Depth at which a mined transaction is final.
+    pub finality_depth_blocks: u64,
+    /// Age at which a transaction is replaced.
+    pub replace_after_blocks: u64,
+    /// Age at which a transaction is cancelled.
+    pub cancel_after_blocks: u64,
+    /// Most wei per gas ever offered.
+    pub fee_cap_wei: Decimal<u128>,
+    /// Most gas of one transaction.
+    pub tx_gas_max: u64,
+    /// Most transactions sent per block.
+    pub actions_per_block_max: usize,
+    /// Most wei of fees in any 60 minutes.
+    pub spend_per_hour_max_wei: Decimal<U256>,
+    /// Keeper balance below which an alert is raised, wei.
+    pub balance_min_wei: Decimal<U256>,
+    /// While this file exists nothing is sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pause_file: Option<PathBuf>,
+    /// Who sends.
+    pub signer: Signer,
+}
+
+/// `[deployments.<name>.executor.signer]`: where the keeper's key is. The key itself is never in the config.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Signer {
+    /// Nowhere: dry run only.
+    Watch {
+        /// As whom transactions are simulated.
+        address: Address,
+    },
+    /// In an environment variable, hex.
+    Env {
+        /// Its name.
+        variable: String,
+    },
+    /// In a file, hex.
+    KeyFile {
+        /// Where.
+        path: PathBuf,
+    },
+    /// In an encrypted JSON keystore. Exactly one of the two passwords is given.
+    Keystore {
+        /// Where.
+        path: PathBuf,
+        /// Environment variable with the password.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        password_env: Option<String>,
+        /// File with the password.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        password_file: Option<PathBuf>,
+    },
+}
+
+impl Config {
+    /// The effective configuration as TOML, secrets redacted.
+    pub fn redacted_toml(&self) -> String {
+        toml::to_string_pretty(self).expect("invariant: a validated config is representable in TOML")
+    }
+
+    /// The deployments to run, by name. At least one, or the fault that says so.
+    pub fn enabled_deployments(&self) -> Result<BTreeMap<&DeploymentName, &Deployment>, ConfigError> {
+        let enabled: BTreeMap<_, _> = self.deployments.iter().filter(|(_, deployment)| deployment.enabled).collect();
+        if enabled.is_empty() {
+            let problem = "none is enabled; give a --config file with a [deployments.<name>] table";
+            return Err(ConfigError::from(Fault::new("deployments", problem)));
+        }
+        Ok(enabled)
+    }
+}
+
+impl Deployment {
+    /// The effective settings as JSON, secrets redacted: what the journal keeps of them.
+    pub fn redacted_json(&self) -> serde_json::Value {
+        serde_json::to_value(self).expect("invariant: a validated config is representable in JSON")
+    }
+}

@@ -1,1 +1,231 @@
-//! Plans to transactions.
+//! Balanced plans to transactions: simulate, sign, write down, send, follow to the end.
+//!
+//! ```text
+//! plan ─▶ steps ─▶ prove ─▶ gate ─▶ journal ─▶ chain        settle: receipts, depth, replacement ─▶ journal
+//! ```
+//!
+//! `execute` takes a plan at a head; `settle` runs on every head before it and looks after everything that was ever
+//! signed. There is no state here that a crash could lose: what matters is in the journal before it is on the wire.
+//!
+//! Invariants: bytes are in the journal before they are sent; an action is carried by one nonce only; a receipt with
+//! status 0 is never success; nothing is final before its depth on a canonical block; unknown means look again.
+//! Must not: decide about money (the plan did), know a protocol, or reach a signer or a send method but through the gate.
+
+mod decide;
+mod execute;
+pub mod fees;
+mod gate;
+mod metrics;
+pub mod ports;
+mod prove;
+mod settle;
+pub mod signer;
+mod steps;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+pub use decide::SettleSettings;
+pub use execute::{Executed, Refused, Sent};
+pub use fees::FeeSettings;
+pub use gate::{Gate, GateError, GateRefusal, GateSettings, Journalled, PauseSwitch};
+pub use metrics::{DeploymentMetrics, ExecutorMetrics};
+pub use settle::{Settled, SettledOutcome};
+
+use crate::{
+    alerts::{Alert, AlertKey, AlertKind, AlertSink},
+    chain::{Rpc, RpcError},
+    journal::{DeploymentId, Journal, JournalError, Touches, TransactionId, UnsettledTransaction},
+    protocols::Adapter,
+    recovery::{Reservations, Step},
+    types::{BlockRef, DeploymentName, SegmentId, U256, UnitKey},
+};
+use ports::{ChainPort, JournalPort};
+use signer::SignerError;
+
+/// The executor of the daemon.
+pub type ChainExecutor = Executor<Rpc, Journal>;
+
+/// Limits of one deployment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExecutorSettings {
+    /// What transactions may pay.
+    pub fees: FeeSettings,
+    /// When they are final, replaced, cancelled.
+    pub settle: SettleSettings,
+    /// Most transactions of one plan; the rest waits for the next block.
+    pub actions_per_block_max: usize,
+    /// Native balance below which somebody is told, wei.
+    pub balance_min_wei: U256,
+}
+
+/// Whose executor it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deployment {
+    /// Its row.
+    pub id: DeploymentId,
+    /// Its name, for logs, metrics and alerts.
+    pub name: DeploymentName,
+}
+
+/// What an executor is made of.
+pub struct Parts<C, J> {
+    /// The chain.
+    pub chain: C,
+    /// The journal.
+    pub journal: J,
+    /// The protocol.
+    pub adapter: Arc<dyn Adapter>,
+    /// The gate, with the signer in it.
+    pub gate: Gate,
+    /// Metrics.
+    pub metrics: DeploymentMetrics,
+    /// Where alerts go.
+    pub alerts: Arc<dyn AlertSink>,
+}
+
+/// The executor could not do its work now. Everything it wrote down stands; the next pass continues from there.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecutorError {
+    /// The journal failed: nothing was sent that is not in it.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The chain could not be asked.
+    #[error(transparent)]
+    Chain(#[from] RpcError),
+    /// The key failed.
+    #[error(transparent)]
+    Signer(#[from] SignerError),
+    /// The node answered something that cannot be.
+    #[error("the node answered {0}")]
+    Answer(String),
+}
+
+/// See the module.
+pub struct Executor<C, J> {
+    parts: Parts<C, J>,
+    deployment: Deployment,
+    settings: ExecutorSettings,
+    /// Not final, by transaction.
+    in_flight: BTreeMap<TransactionId, InFlight>,
+    /// Nonces seen used without a receipt of ours, with the height of that first look.
+    foreign_since: BTreeMap<TransactionId, u64>,
+    /// Height since which each pending transaction could have been mined. A restart begins to count anew, so that it
+    /// offers the bytes there are before it makes dearer ones.
+    turn_since: BTreeMap<TransactionId, u64>,
+    /// Whether planned actions may have been left behind by a failure.
+    unswept: bool,
+    /// Steps that were run dry last, by segment: equal ones are not written down again.
+    dry_run_last: BTreeMap<SegmentId, Vec<Step>>,
+}
+
+/// What is remembered of an unsettled transaction between two passes. The journal is the truth.
+#[derive(Clone, Debug)]
+struct InFlight {
+    /// The unit it acts for, if any; `None` if an earlier process sent it and only what it touches is known.
+    subject: Option<Option<UnitKey>>,
+    touches: Touches,
+    included: bool,
+    cost_wei: U256,
+    planned_block: u64,
+}
+
+impl<C: ChainPort, J: JournalPort> Executor<C, J> {
+    /// An executor that has yet to [`Executor::recover`].
+    pub fn new(parts: Parts<C, J>, deployment: Deployment, settings: ExecutorSettings) -> Self {
+        Self {
+            parts,
+            deployment,
+            settings,
+            in_flight: BTreeMap::new(),
+            foreign_since: BTreeMap::new(),
+            turn_since: BTreeMap::new(),
+            unswept: true,
+            dry_run_last: BTreeMap::new(),
+        }
+    }
+
+    /// What a plan must leave alone: everything that transactions in flight touch, and until they are final the units
+    /// and markets that included ones acted for, since the journal keeps those claimed.
+    pub fn reservations(&self) -> Reservations {
+        let mut reserved = steps::reservations(self.in_flight.values().filter(|t| !t.included).map(|t| &t.touches));
+        for included in self.in_flight.values().filter(|t| t.included) {
+            reserved.markets.extend(included.touches.markets.iter().copied());
+            match &included.subject {
+                Some(subject) => reserved.units.extend(subject.clone()),
+                None => reserved.units.extend(included.touches.units.iter().cloned()),
+            }
+        }
+        reserved
+    }
+
+    /// Segments in which something is signed and not final: their episodes are not over.
+    pub fn segments_in_flight(&self) -> BTreeSet<SegmentId> {
+        self.in_flight.values().map(|transaction| transaction.touches.segment).collect()
+    }
+
+    /// Takes over what is in flight from the journal's own list.
+    fn remember(&mut self, unsettled: &[UnsettledTransaction]) {
+        let before = std::mem::take(&mut self.in_flight);
+        self.in_flight = unsettled
+            .iter()
+            .map(|transaction| {
+                let subject = before.get(&transaction.id).and_then(|known| known.subject.clone());
+                (transaction.id, InFlight::of(transaction, subject))
+            })
+            .collect();
+        self.foreign_since.retain(|id, _| self.in_flight.contains_key(id));
+        self.turn_since.retain(|id, _| self.in_flight.contains_key(id));
+        self.parts.metrics.unsettled(unsettled.len());
+    }
+
+    /// Gives up actions that were planned but never signed: a crash or a failure left them, and they hold their units.
+    async fn sweep(&mut self, head: &BlockRef) -> Result<(), ExecutorError> {
+        let reason = "interrupted before it was signed";
+        let left = self.parts.journal.abandon_unsigned(self.deployment.id, reason, head.number).await?;
+        if left > 0 {
+            tracing::warn!(deployment = %self.deployment.name, actions = left, "gave up actions that were never signed");
+        }
+        self.unswept = false;
+        Ok(())
+    }
+
+    /// Worst case of everything in flight but one, and what the last hour cost, wei.
+    async fn committed_wei(&self, except: Option<TransactionId>) -> Result<U256, ExecutorError> {
+        let (chain_id, keeper) = (self.parts.gate.chain_id(), self.parts.gate.address());
+        let spent = self.parts.journal.spent_wei_within(chain_id, keeper, execute::SPEND_WINDOW).await?;
+        let pending = self.in_flight.iter().filter(|(id, t)| !t.included && Some(**id) != except);
+        Ok(pending.fold(spent, |sum, (_, t)| sum.saturating_add(t.cost_wei)))
+    }
+
+    fn alert_key(&self, kind: AlertKind, subject: impl std::fmt::Display) -> AlertKey {
+        AlertKey::new(kind, Some(&self.deployment.name), subject)
+    }
+
+    fn raise(&self, kind: AlertKind, subject: impl std::fmt::Display, detail: impl std::fmt::Display) {
+        self.parts.alerts.raise(Alert::new(self.alert_key(kind, subject), detail));
+    }
+
+    fn resolve(&self, kind: AlertKind, subject: impl std::fmt::Display) {
+        self.parts.alerts.resolve(&self.alert_key(kind, subject));
+    }
+}
+
+impl InFlight {
+    fn of(transaction: &UnsettledTransaction, subject: Option<Option<UnitKey>>) -> Self {
+        let costs = transaction.attempts.iter();
+        let costs = costs.map(|a| gate::cost_wei(a.gas_limit, a.max_fee_per_gas, transaction.value));
+        Self {
+            subject,
+            touches: transaction.touches.clone(),
+            included: transaction.included.is_some(),
+            cost_wei: costs.max().unwrap_or_default(),
+            planned_block: transaction.planned_block,
+        }
+    }
+}

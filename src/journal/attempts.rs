@@ -8,7 +8,6 @@ use super::{
     AttemptId, Journal, JournalError, Result, TransactionId,
     error::TxResult,
     session::in_tx,
-    status::tier_word,
     transactions::{move_actions, move_transaction},
     values::{bigint, block_ref, hash, json, number, numeric, numeric_wei, text, wei},
 };
@@ -238,7 +237,7 @@ async fn insert_effects(tx: &mut PgConnection, transaction: TransactionId, effec
     let mut values = Vec::with_capacity(effects.len());
     for effect in effects {
         let (tier, absorbed) = effect.absorbed();
-        tiers.push(tier_word(tier));
+        tiers.push(tier.as_str());
         amounts.push(numeric(absorbed));
         values.push(json("effect", effect)?);
     }

@@ -11,7 +11,7 @@ use super::{
     DeploymentId, Journal, Result,
     error::TxResult,
     session::in_tx,
-    status::{condition, condition_word},
+    status::condition,
     values::{amount, amount_signed, bigint, narrow, number, numeric, numeric_signed, text, unit_key},
 };
 use crate::{
@@ -181,7 +181,7 @@ impl FindingColumns {
         for change in changes {
             columns.unit.push(change.unit.as_bytes().to_vec());
             columns.segment.push(change.segment.0.into());
-            columns.condition.push(condition_word(change.condition));
+            columns.condition.push(change.condition.as_str());
             columns.equity.push(numeric_signed(change.equity));
             columns.maintenance_margin.push(numeric(change.maintenance_margin));
             columns.surplus.push(numeric_signed(change.surplus));

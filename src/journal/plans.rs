@@ -6,7 +6,6 @@ use super::{
     ActionId, DeploymentId, EpisodeId, Journal, JournalError, PlanId, Result,
     error::TxResult,
     session::in_tx,
-    status::tier_word,
     values::{bigint, json, numeric, text},
 };
 use crate::{
@@ -122,7 +121,7 @@ impl ActionColumns {
             columns.leads_group.push(leads);
             columns.subject.push(subject);
             columns.unit_key.push(step.unit.as_ref().map(|unit| unit.as_bytes().to_vec()));
-            columns.tier.push(tier_word(step.tier));
+            columns.tier.push(step.tier.as_str());
             columns.absorbs.push(numeric(step.absorbs));
             columns.why.push(text(&step.why));
             columns.step.push(json("step", &step.action)?);

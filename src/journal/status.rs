@@ -161,40 +161,15 @@ impl FromStr for TransactionStatus {
     }
 }
 
-/// A tier's word in the database.
-pub(super) fn tier_word(tier: Tier) -> &'static str {
-    match tier {
-        Tier::Liquidate => "liquidate",
-        Tier::InsuranceFund => "insurance_fund",
-        Tier::AutoDeleverage => "auto_deleverage",
-        Tier::SocialiseLoss => "socialise_loss",
-        Tier::Recalibrate => "recalibrate",
-    }
-}
-
 /// The tier of a stored word.
 pub(super) fn tier(word: &str) -> Result<Tier, JournalError> {
-    [Tier::Liquidate, Tier::InsuranceFund, Tier::AutoDeleverage, Tier::SocialiseLoss, Tier::Recalibrate]
-        .into_iter()
-        .find(|tier| tier_word(*tier) == word)
-        .ok_or_else(|| JournalError::corrupt("tier", word))
-}
-
-/// A condition's word in the database.
-pub(super) fn condition_word(condition: Condition) -> &'static str {
-    match condition {
-        Condition::Bankrupt => "bankrupt",
-        Condition::Liquidatable => "liquidatable",
-        Condition::Unknown => "unknown",
-        Condition::AtRisk => "at_risk",
-        Condition::Healthy => "healthy",
-    }
+    Tier::ALL.into_iter().find(|tier| tier.as_str() == word).ok_or_else(|| JournalError::corrupt("tier", word))
 }
 
 /// The condition of a stored word.
 pub(super) fn condition(word: &str) -> Result<Condition, JournalError> {
-    [Condition::Bankrupt, Condition::Liquidatable, Condition::Unknown, Condition::AtRisk, Condition::Healthy]
+    Condition::ALL
         .into_iter()
-        .find(|condition| condition_word(*condition) == word)
+        .find(|condition| condition.as_str() == word)
         .ok_or_else(|| JournalError::corrupt("condition", word))
 }

@@ -4,6 +4,8 @@
 //! foreign emitter and counts events it does not know; its standings equal the protocol's own views to the last unit.
 //! Must not: do I/O, read a clock, or be named anywhere but here and in the registry below.
 
+pub mod reference_venue;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
@@ -234,11 +236,16 @@ pub enum RegistryError {
 
 /// Config words of the adapters in this build.
 pub fn known_adapters() -> Vec<&'static str> {
-    Vec::new()
+    vec![reference_venue::NAME]
 }
 
 /// The adapter a config word names, with its own settings.
 pub fn adapter(word: &str, settings: serde_json::Value) -> Result<Arc<dyn Adapter>, RegistryError> {
-    let _ = settings;
-    Err(RegistryError::UnknownAdapter(word.to_owned()))
+    let refused = |error: reference_venue::SettingsError| RegistryError::Settings(error.to_string());
+    match word {
+        reference_venue::NAME => {
+            Ok(Arc::new(reference_venue::ReferenceVenue::new(settings.try_into().map_err(refused)?)))
+        }
+        _ => Err(RegistryError::UnknownAdapter(word.to_owned())),
+    }
 }

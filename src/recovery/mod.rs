@@ -8,13 +8,24 @@
 //! reservations give the same plan, byte for byte, with ties broken by unit key.
 //! Must not: do I/O, read a clock, use floating point, or know a protocol.
 
+mod adl;
+mod apportion;
 mod case;
 mod ledger;
+mod limits;
 mod plan;
+mod replay;
+mod state;
+#[cfg(test)]
+mod tests;
+mod tiers;
+mod waterfall;
 
+pub use adl::{AdlPolicy, Candidate, ProRata, Queue, adl_policy};
 pub use case::{
     DistressedUnit, FundState, Holder, MarginBounds, MarketCase, Position, Reservations, RestingOrder, SegmentCase,
     SolventUnit,
 };
 pub use ledger::{Imbalance, Ledger};
-pub use plan::{Action, BalancedPlan, Contribution, Deleveraging, Fill, Step, Tier, TierSettings, plan};
+pub use plan::{Action, BalancedPlan, Contribution, Deleveraging, Fill, Step, Tier, TierSettings, plan, plan_with};
+pub use state::Violation;

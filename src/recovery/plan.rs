@@ -1,10 +1,16 @@
 //! A plan: ordered steps that balance.
 
+use std::{collections::BTreeSet, fmt};
+
 use alloy::primitives::U256;
 use serde::{Deserialize, Serialize};
 
-use super::{Ledger, Reservations, SegmentCase};
-use crate::types::{BlockRef, MarketId, SegmentId, UnitKey};
+use super::{
+    Imbalance, Ledger, Reservations, SegmentCase,
+    adl::{self, AdlPolicy},
+    replay, waterfall,
+};
+use crate::types::{BlockRef, MarketId, SegmentId, UnitKey, decimal};
 
 /// The tiers of the waterfall, in their usual order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -22,12 +28,36 @@ pub enum Tier {
     Recalibrate,
 }
 
+impl Tier {
+    /// Every tier, in the usual order.
+    pub const ALL: [Self; 5] =
+        [Self::Liquidate, Self::InsuranceFund, Self::AutoDeleverage, Self::SocialiseLoss, Self::Recalibrate];
+
+    /// The word in config, SQL, metrics and reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Liquidate => "liquidate",
+            Self::InsuranceFund => "insurance_fund",
+            Self::AutoDeleverage => "auto_deleverage",
+            Self::SocialiseLoss => "socialise_loss",
+            Self::Recalibrate => "recalibrate",
+        }
+    }
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// A tier with its limits, as configured.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TierSettings {
     /// Which.
     pub tier: Tier,
     /// Most it may absorb in one plan, settlement-token units; `None`: unbounded.
+    #[serde(with = "decimal::option")]
     pub absorb_max: Option<U256>,
 }
 
@@ -39,8 +69,10 @@ pub struct Fill {
     /// Whose it is.
     pub maker: UnitKey,
     /// How much of it.
+    #[serde(with = "decimal")]
     pub lots: U256,
     /// At what price.
+    #[serde(with = "decimal")]
     pub price: U256,
 }
 
@@ -50,10 +82,13 @@ pub struct Deleveraging {
     /// The winner.
     pub unit: UnitKey,
     /// Lots closed.
+    #[serde(with = "decimal")]
     pub lots: U256,
     /// What it pays against the mark, as planned.
+    #[serde(with = "decimal")]
     pub loss: U256,
     /// What it may be charged at most when the transaction executes.
+    #[serde(with = "decimal")]
     pub loss_max: U256,
 }
 
@@ -63,6 +98,7 @@ pub struct Contribution {
     /// The payer.
     pub unit: UnitKey,
     /// What it pays.
+    #[serde(with = "decimal")]
     pub amount: U256,
 }
 
@@ -80,6 +116,7 @@ pub enum Action {
     /// Pay the unit's shortfall from the insurance fund.
     DrawInsurance {
         /// Exactly this much.
+        #[serde(with = "decimal")]
         amount: U256,
     },
     /// Close lots of the unit's position against winners at its bankruptcy price.
@@ -115,6 +152,7 @@ pub struct Step {
     /// What it does.
     pub action: Action,
     /// The loss it absorbs, settlement-token units.
+    #[serde(with = "decimal")]
     pub absorbs: U256,
     /// Why this step and not an earlier tier, in one sentence for people.
     pub why: String,
@@ -124,10 +162,12 @@ pub struct Step {
 /// go out as one transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct BalancedPlan {
-    segment: SegmentId,
-    block: BlockRef,
-    steps: Vec<Step>,
-    ledger: Ledger,
+    pub(super) segment: SegmentId,
+    pub(super) block: BlockRef,
+    pub(super) steps: Vec<Step>,
+    pub(super) ledger: Ledger,
+    pub(super) left_alone: BTreeSet<UnitKey>,
+    pub(super) notes: Vec<String>,
 }
 
 impl BalancedPlan {
@@ -150,14 +190,40 @@ impl BalancedPlan {
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
     }
+
+    /// Distressed units that transactions in flight already deal with; their loss is not in this ledger.
+    pub fn left_alone(&self) -> &BTreeSet<UnitKey> {
+        &self.left_alone
+    }
+
+    /// What was not done and why, for people.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Holds the plan against the case it was made from: replays every step on the case's accounts and adds up again.
+    pub fn verify(&self, case: &SegmentCase) -> Result<(), Imbalance> {
+        replay::check(case, self)
+    }
 }
 
-/// Plans the recovery of one segment.
+/// Plans the recovery of one segment, deleveraging pro rata to the winners' profit.
 pub fn plan(
     case: &SegmentCase,
     tiers: &[TierSettings],
     reservations: &Reservations,
-) -> Result<BalancedPlan, super::Imbalance> {
-    let _ = (tiers, reservations);
-    Ok(BalancedPlan { segment: case.segment, block: case.block, steps: Vec::new(), ledger: Ledger::default() })
+) -> Result<BalancedPlan, Imbalance> {
+    plan_with(case, tiers, &adl::ProRata, reservations)
+}
+
+/// Plans the recovery of one segment with this deleveraging policy.
+pub fn plan_with(
+    case: &SegmentCase,
+    tiers: &[TierSettings],
+    policy: &dyn AdlPolicy,
+    reservations: &Reservations,
+) -> Result<BalancedPlan, Imbalance> {
+    let plan = waterfall::walk(case, tiers, policy, reservations)?;
+    plan.verify(case)?;
+    Ok(plan)
 }

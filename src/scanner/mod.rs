@@ -7,6 +7,9 @@
 //! Must not: decide or book money from a float, do I/O, read a clock, or know a protocol.
 
 mod scan;
+mod screen;
+#[cfg(test)]
+mod tests;
 mod valuation;
 
 pub use scan::{Condition, Finding, ScanReport, ScanSettings, scan};

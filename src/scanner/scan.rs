@@ -1,13 +1,17 @@
 //! One pass over a snapshot.
 
+use std::cmp::Ordering;
+
 use alloy::primitives::{I256, U256};
 use serde::{Deserialize, Serialize};
 
-use super::Valuation;
+use super::{Standing, Unvalued, Valuation, screen::is_clear};
 use crate::{
     positions::Snapshot,
-    types::{BlockRef, SegmentId, UnitKey},
+    types::{BlockRef, SegmentId, UnitKey, math},
 };
+
+const BPS: U256 = U256::from_limbs([10_000, 0, 0, 0]);
 
 /// A unit's condition, worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -25,6 +29,22 @@ pub enum Condition {
     Healthy,
 }
 
+impl Condition {
+    /// Every condition, worst first.
+    pub const ALL: [Self; 5] = [Self::Bankrupt, Self::Liquidatable, Self::Unknown, Self::AtRisk, Self::Healthy];
+
+    /// The word in SQL, metrics and reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bankrupt => "bankrupt",
+            Self::Liquidatable => "liquidatable",
+            Self::Unknown => "unknown",
+            Self::AtRisk => "at_risk",
+            Self::Healthy => "healthy",
+        }
+    }
+}
+
 /// A unit that is not healthy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
@@ -40,7 +60,8 @@ pub struct Finding {
     pub maintenance_margin: U256,
     /// See [`super::Standing::surplus`].
     pub surplus: I256,
-    /// equity / maintenance margin in basis points, rounded down; `None` without a maintenance margin or a value.
+    /// equity / maintenance margin in basis points, rounded down; `None` without a maintenance margin or a value, and where
+    /// it does not fit.
     pub health_factor_bps: Option<I256>,
     /// Why it could not be valued.
     pub unknown_reason: Option<String>,
@@ -62,12 +83,101 @@ pub struct ScanReport {
     pub findings: Vec<Finding>,
     /// Units looked at: all of the snapshot.
     pub units: usize,
-    /// Units the screen raised.
+    /// Units that were looked at exactly: raised by the screen, or beyond it.
     pub raised: usize,
 }
 
 /// Looks at every unit of the snapshot.
+///
+/// Order of the findings: bankrupt by shortfall, largest first; liquidatable by surplus, most negative first; unknown;
+/// at risk by health factor, lowest first. Ties stand by unit key.
 pub fn scan(valuation: &dyn Valuation, snapshot: &Snapshot, settings: &ScanSettings) -> ScanReport {
-    let _ = (valuation, settings);
-    ScanReport { block: snapshot.block, findings: Vec::new(), units: 0, raised: 0 }
+    // Without factors nothing can be screened, so every unit is looked at exactly.
+    let factors = valuation.factors(snapshot).ok();
+    let (mut units, mut raised, mut findings) = (0, 0, Vec::new());
+    for (key, unit) in snapshot.book.units() {
+        units += 1;
+        let clear = factors.as_ref().is_some_and(|factors| {
+            let planes = valuation.planes(snapshot, unit);
+            planes.is_ok_and(|planes| is_clear(factors, &planes, settings.at_risk_health_factor_bps))
+        });
+        if clear {
+            continue;
+        }
+        raised += 1;
+        let standing = valuation.standing(snapshot, key, unit);
+        findings.extend(classify(key, unit.segment, standing, settings));
+    }
+    findings.sort_by(rank);
+    ScanReport { block: snapshot.block, findings, units, raised }
+}
+
+/// The finding of an exact standing, `None` for a healthy unit.
+fn classify(
+    key: &UnitKey,
+    segment: SegmentId,
+    standing: Result<Standing, Unvalued>,
+    settings: &ScanSettings,
+) -> Option<Finding> {
+    let standing = match standing {
+        Ok(standing) => standing,
+        Err(why) => return Some(unknown(key, segment, why.to_string())),
+    };
+    let health_factor_bps = health_factor_bps(&standing);
+    let at_risk_below = U256::from(settings.at_risk_health_factor_bps);
+    let condition = if standing.equity.is_negative() {
+        Condition::Bankrupt
+    } else if standing.surplus.is_negative() {
+        Condition::Liquidatable
+    } else if health_factor_bps.is_some_and(|bps| bps.unsigned_abs() < at_risk_below) {
+        Condition::AtRisk
+    } else {
+        return None;
+    };
+    Some(Finding {
+        unit: key.clone(),
+        segment,
+        condition,
+        equity: standing.equity,
+        maintenance_margin: standing.maintenance_margin,
+        surplus: standing.surplus,
+        health_factor_bps,
+        unknown_reason: None,
+    })
+}
+
+fn unknown(key: &UnitKey, segment: SegmentId, reason: String) -> Finding {
+    Finding {
+        unit: key.clone(),
+        segment,
+        condition: Condition::Unknown,
+        equity: I256::ZERO,
+        maintenance_margin: U256::ZERO,
+        surplus: I256::ZERO,
+        health_factor_bps: None,
+        unknown_reason: Some(reason),
+    }
+}
+
+/// floor(equity · 10⁴ / maintenance margin), also below zero; `None` without a maintenance margin, or where it would not
+/// fit 256 bits and says no more than the equity's sign.
+fn health_factor_bps(standing: &Standing) -> Option<I256> {
+    let (magnitude, margin) = (standing.equity.unsigned_abs(), standing.maintenance_margin);
+    let negative = standing.equity.is_negative();
+    // Down is away from zero for a negative equity.
+    let quotient =
+        if negative { math::mul_div_ceil(magnitude, BPS, margin) } else { math::mul_div_floor(magnitude, BPS, margin) };
+    let bps = quotient.and_then(math::signed)?;
+    Some(if negative { -bps } else { bps })
+}
+
+/// Worst first.
+fn rank(a: &Finding, b: &Finding) -> Ordering {
+    let within = match a.condition {
+        Condition::Bankrupt => a.equity.cmp(&b.equity),
+        Condition::Liquidatable => a.surplus.cmp(&b.surplus),
+        Condition::Unknown | Condition::Healthy => Ordering::Equal,
+        Condition::AtRisk => a.health_factor_bps.cmp(&b.health_factor_bps),
+    };
+    a.condition.cmp(&b.condition).then(within).then_with(|| a.unit.cmp(&b.unit))
 }

@@ -12,7 +12,8 @@ use crate::{
 pub struct FactorIndex(pub u32);
 
 /// Everything that moves for every account at once: per factor the value of one unit of holding, and the same after the
-/// maintenance haircut, in settlement-token units. Screening precision.
+/// maintenance haircut, in settlement-token units. Screening precision: each number is the exact one within a relative
+/// error of 4·2⁻⁵³, so a difference of large figures is taken in integers and converted once.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Factors {
     /// What each factor is, for people.
@@ -23,7 +24,8 @@ pub struct Factors {
     pub maintenance: Vec<f64>,
 }
 
-/// A unit's two planes: `constant + Σ quantity · factor`, in settlement-token units. Screening precision.
+/// A unit's two planes: `constant + Σ quantity · factor`, in settlement-token units. Screening precision as for
+/// [`Factors`]: each number within a relative error of 4·2⁻⁵³ of the exact one.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Planes {
     /// The part of either plane that no factor moves.
@@ -62,7 +64,8 @@ pub trait Valuation {
     fn factors(&self, snapshot: &Snapshot) -> Result<Factors, Unvalued>;
 
     /// The unit's planes over these factors. Contract: the exact surplus and equity differ from the planes by at most
-    /// `rounding` plus the f64 error that the screen itself bounds.
+    /// `rounding` plus the f64 error that the screen itself bounds from the precision stated at [`Factors`] and
+    /// [`Planes`]. The screen for units at risk also takes the maintenance margin to be equity less surplus.
     fn planes(&self, snapshot: &Snapshot, unit: &Unit) -> Result<Planes, Unvalued>;
 
     /// The unit's exact standing, equal to the protocol's own view at the snapshot's block.

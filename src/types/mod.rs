@@ -5,6 +5,7 @@
 //! Must not: know a protocol, do I/O, read a clock, or use floating point.
 
 mod call;
+pub mod decimal;
 mod id;
 pub mod math;
 

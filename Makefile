@@ -1,0 +1,64 @@
+# backstop's commands. Each brings what it needs (tools/setup.sh) and says what is missing if it cannot.
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+CARGO := cargo
+# Where cargo builds; also where the demo's and the benchmarks' reports go unless the command says otherwise.
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+.PHONY: help
+help: ## Show the commands
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## Install whatever the other commands need and is missing
+	@tools/setup.sh
+
+.PHONY: demo
+demo: ## Crash a venue and repair it; STAY=1 leaves it running, KILL=1 kills the daemon in the middle
+	@tools/setup.sh rust anvil postgres
+	$(CARGO) build --locked
+	@"$(TARGET)/debug/backstop" demo $(if $(filter 1,$(STAY)),--stay) $(if $(filter 1,$(KILL)),--kill)
+
+.PHONY: test
+test: lint test-rust test-contracts ## Every test and check
+
+.PHONY: test-rust
+test-rust: ## Unit, property, database and end-to-end tests
+	@tools/setup.sh rust anvil postgres
+	$(CARGO) test --locked
+
+.PHONY: test-unit
+test-unit: ## Tests of the library alone, without a whole daemon
+	@tools/setup.sh rust anvil postgres
+	$(CARGO) test --locked --lib
+
+.PHONY: test-e2e
+test-e2e: ## Whole daemons as processes, on real chains
+	@tools/setup.sh rust anvil postgres
+	$(CARGO) test --locked --test 'e2e*'
+
+.PHONY: test-contracts
+test-contracts: ## Solidity tests, and that the committed artifacts come from the sources
+	@tools/setup.sh anvil forge
+	node contracts/build.mjs --check
+	@cd contracts && forge=$$(ls ../tools/node_modules/@foundry-rs/forge-*/bin/forge 2>/dev/null | head -n 1) && \
+	"$${forge:-forge}" test --offline
+
+.PHONY: contracts
+contracts: ## Rebuild contracts/artifacts from the sources
+	@tools/setup.sh anvil
+	node contracts/build.mjs
+
+.PHONY: fmt
+fmt: ## Format the sources
+	@tools/setup.sh rust
+	$(CARGO) fmt
+
+.PHONY: lint
+lint: ## Formatting and clippy, warnings refused
+	@tools/setup.sh rust
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings

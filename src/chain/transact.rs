@@ -1,0 +1,75 @@
+//! What surrounds a transaction: simulation, fees, broadcast, receipt.
+
+use alloy::primitives::{U64, U128};
+use serde_json::json;
+
+use super::{
+    FeeQuote, Receipt, Rpc, RpcError, SendError, SimulatedCall,
+    method::Method,
+    rpc::{call_object, parse},
+    wire::{WireFeeHistory, WireReceipt, WireSimulatedBlock, WireSimulatedCall},
+};
+use crate::types::{Address, B256, BlockRef, Bytes, Call};
+
+/// Blocks whose tips a fee quote looks at.
+const FEE_HISTORY_BLOCKS: u64 = 10;
+
+impl Rpc {
+    /// Makes the calls in order in one block on top of `at`, one second later, each on the state the earlier ones
+    /// left. Nonce, balance for gas and signature are not checked. One result a call, in order.
+    pub async fn simulate(&self, from: Address, calls: &[Call], at: &BlockRef) -> Result<Vec<SimulatedCall>, RpcError> {
+        if calls.is_empty() {
+            return Ok(Vec::new());
+        }
+        let objects: Vec<_> = calls.iter().map(|call| call_object(call, Some(from))).collect();
+        // Number and time are stated because nodes differ in what they fill in.
+        let overrides = json!({ "number": U64::from(at.number + 1), "time": U64::from(at.timestamp + 1) });
+        let block = json!({ "blockOverrides": overrides, "calls": objects });
+        let payload = json!({ "blockStateCalls": [block], "validation": false, "traceTransfers": false });
+        let params = json!([payload, { "blockHash": at.hash }]);
+        let blocks: Vec<WireSimulatedBlock> = self.read_at(Method::Simulate, params, at.hash).await?;
+        let [block] = <[_; 1]>::try_from(blocks)
+            .map_err(|blocks| RpcError::malformed(Method::Simulate, format!("{} blocks for one", blocks.len())))?;
+        if block.calls.len() != calls.len() {
+            let message = format!("{} results for {} calls", block.calls.len(), calls.len());
+            return Err(RpcError::malformed(Method::Simulate, message));
+        }
+        block.calls.into_iter().map(WireSimulatedCall::into_simulated).collect()
+    }
+
+    /// What gas costs now.
+    pub async fn fees(&self) -> Result<FeeQuote, RpcError> {
+        let params = json!([U64::from(FEE_HISTORY_BLOCKS), "latest", [50]]);
+        let history: WireFeeHistory = self.read(Method::FeeHistory, params).await?;
+        let base_fee_wei =
+            history.base_fee_per_gas.last().ok_or_else(|| RpcError::malformed(Method::FeeHistory, "no base fee"))?.to();
+        let mut tips: Vec<U128> = history.reward.unwrap_or_default().into_iter().flatten().collect();
+        tips.sort_unstable();
+        let median: u128 = tips.get(tips.len() / 2).map_or(0, |tip| tip.to());
+        Ok(FeeQuote { base_fee_wei, priority_fee_wei: median.max(1) })
+    }
+
+    /// Hands signed bytes to the node, once. Sending the same bytes again later is safe; signing others is not,
+    /// unless the outcome of these is known.
+    pub async fn send_raw(&self, raw: &[u8]) -> Result<B256, SendError> {
+        let answer = self.request(Method::SendRaw, &json!([Bytes::copy_from_slice(raw)])).await?;
+        // An answer that is no hash still came after the bytes were taken in.
+        parse(Method::SendRaw, answer).map_err(SendError::Unknown)
+    }
+
+    /// The receipt of a mined transaction, `None` while this node knows of none.
+    pub async fn receipt(&self, hash: B256) -> Result<Option<Receipt>, RpcError> {
+        let receipt: Option<WireReceipt> = self.read(Method::Receipt, json!([hash])).await?;
+        let receipt = receipt.map(WireReceipt::into_receipt).transpose()?.flatten();
+        match receipt {
+            Some(r) if r.tx_hash != hash => Err(RpcError::malformed(Method::Receipt, "another receipt than asked for")),
+            receipt => Ok(receipt),
+        }
+    }
+
+    /// Whether this node has the transaction, waiting or mined.
+    pub async fn transaction_known(&self, hash: B256) -> Result<bool, RpcError> {
+        let transaction: Option<serde_json::Value> = self.read(Method::TransactionByHash, json!([hash])).await?;
+        Ok(transaction.is_some())
+    }
+}

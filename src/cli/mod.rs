@@ -1,0 +1,134 @@
+//! Commands: what an operator types, and what it prints.
+//!
+//! Invariants: a command that fails prints what is wrong and the mend, one line a fault, and exits with 1 (2 for a
+//! command line that does not parse); what it prints to stdout is the answer, everything else goes to stderr.
+//! Must not: be imported, or decide anything.
+
+mod actions;
+mod check;
+mod demo;
+
+mod table;
+mod why;
+
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::{Config, LogFormat},
+    journal::Journal,
+    ops, run,
+};
+
+/// The last line of defence of a derivative or lending protocol.
+#[derive(Debug, Parser)]
+#[command(name = "backstop", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Watch every configured deployment and act; SIGTERM stops it gracefully.
+    Run(ConfigArgs),
+    /// Check config, database, endpoints, chain id, code and roles, and exit.
+    Check(ConfigArgs),
+    /// Bring the database's schema up to this build's.
+    Migrate(ConfigArgs),
+    /// Print the effective configuration, secrets redacted.
+    Config(ConfigArgs),
+    /// Show what was decided and done, newest first.
+    Actions(actions::ActionsArgs),
+    /// Explain one account: cache, standing, findings, actions, attempts.
+    Why(why::WhyArgs),
+    /// Ask a running daemon whether it is healthy; exits with 1 if not.
+    Health {
+        /// Where its ops server listens.
+        #[arg(long, default_value = "http://127.0.0.1:9464/healthz")]
+        url: String,
+    },
+    /// Crash a venue on a throw-away chain and show the repair.
+    Demo(demo::DemoArgs),
+}
+
+#[derive(Debug, Args)]
+struct ConfigArgs {
+    /// A configuration file; repeat it to lay several over each other, later wins.
+    #[arg(long = "config", value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
+impl ConfigArgs {
+    fn load(&self) -> anyhow::Result<Config> {
+        Ok(Config::load(&self.files, &environment())?)
+    }
+
+    async fn journal(&self) -> anyhow::Result<Journal> {
+        run::open_journal(&self.load()?.database).await
+    }
+}
+
+/// The process's environment; variables that are no Unicode cannot be ours.
+fn environment() -> BTreeMap<String, String> {
+    std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?))).collect()
+}
+
+/// Parses the command line, runs the command and says how it went.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&anyhow::Error::new(error).context("start the runtime")),
+    };
+    match runtime.block_on(dispatch(cli.command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    for line in format!("{error:#}").lines() {
+        eprintln!("error: {line}");
+    }
+    ExitCode::FAILURE
+}
+
+async fn dispatch(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Run(args) => {
+            let config = args.load()?;
+            ops::init_logging(config.log.format == LogFormat::Json, &config.log.filter)?;
+            ops::end_on_panic();
+            let stop = CancellationToken::new();
+            ops::stop_on_signals(stop.clone())?;
+            run::run(config, stop).await
+        }
+        Command::Check(args) => check::check(&args.load()?).await,
+        Command::Migrate(args) => {
+            let journal = run::connect_journal(&args.load()?.database).await?;
+            journal.migrate().await?;
+            println!("the database's schema is this build's");
+            Ok(())
+        }
+        Command::Config(args) => {
+            print!("{}", args.load()?.redacted_toml());
+            Ok(())
+        }
+        Command::Actions(args) => actions::actions(&args).await,
+        Command::Why(args) => why::why(&args).await,
+        Command::Health { url } => health(&url).await,
+        Command::Demo(args) => demo::demo(args).await,
+    }
+}
+
+async fn health(url: &str) -> anyhow::Result<()> {
+    let client = reqwest::Client::builder().timeout(std::time::Duration::from_secs(5)).build()?;
+    let response = client.get(url).send().await.map_err(|error| anyhow::anyhow!("{url} does not answer: {error}"))?;
+    let (status, body) = (response.status(), response.text().await.unwrap_or_default());
+    println!("{body}");
+    anyhow::ensure!(status.is_success(), "{url} answers {status}");
+    Ok(())
+}

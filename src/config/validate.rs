@@ -1,0 +1,157 @@
+//! What types cannot say about a configuration.
+
+use std::{collections::BTreeSet, fmt::Display, ops::RangeInclusive};
+
+use super::{Config, ConfigError, Deployment, Fault, Recovery, SecretUrl, Signer, Webhook};
+
+impl Config {
+    /// Finds every fault.
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        let mut faults = Faults(Vec::new());
+        if !has_scheme(&self.database.url, &["postgres", "postgresql"]) {
+            let mend = "write postgres://user:password@host:port/database";
+            faults.add("database.url", format!("\"{}\" is not a postgres:// URL; {mend}", self.database.url));
+        }
+        faults.outside("database.connections_max", self.database.connections_max, 2..=200);
+        for (key, seconds) in [
+            ("ops.head_age_max_seconds", self.ops.head_age_max_seconds),
+            ("ops.scan_age_max_seconds", self.ops.scan_age_max_seconds),
+            ("ops.journal_age_max_seconds", self.ops.journal_age_max_seconds),
+        ] {
+            faults.outside(key, seconds, 1..=86_400);
+        }
+        faults.outside("ops.lag_blocks_max", self.ops.lag_blocks_max, 0..=1_000_000);
+        if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.log.filter) {
+            faults
+                .add("log.filter", format!("is not a filter ({error}); write one like \"info,backstop::chain=debug\""));
+        }
+        faults.outside("alerts.repeat_after_seconds", self.alerts.repeat_after_seconds, 60..=2_592_000);
+        let mut names = BTreeSet::new();
+        for (index, webhook) in self.alerts.webhooks.iter().enumerate() {
+            faults.webhook(&format!("alerts.webhooks[{index}]"), webhook, names.insert(&webhook.name));
+        }
+        for (name, deployment) in &self.deployments {
+            faults.deployment(&format!("deployments.{name}"), deployment);
+        }
+        if faults.0.is_empty() { Ok(()) } else { Err(ConfigError(faults.0)) }
+    }
+}
+
+struct Faults(Vec<Fault>);
+
+impl Faults {
+    fn add(&mut self, key: impl Into<String>, problem: impl Into<String>) {
+        self.0.push(Fault::new(key, problem));
+    }
+
+    fn outside<T: PartialOrd + Display>(&mut self, key: impl Into<String>, value: T, range: RangeInclusive<T>) {
+        if !range.contains(&value) {
+            let (least, most) = range.into_inner();
+            self.add(key, format!("{value} is out of range; write {least} to {most}"));
+        }
+    }
+
+    fn webhook(&mut self, key: &str, webhook: &Webhook, first_of_its_name: bool) {
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+        if webhook.name.is_empty() || webhook.name.len() > 32 || !webhook.name.chars().all(allowed) {
+            self.add(
+                format!("{key}.name"),
+                format!("{:?} is no name; write 1 to 32 of a-z, 0-9, '_', '-'", webhook.name),
+            );
+        }
+        if !first_of_its_name {
+            self.add(format!("{key}.name"), format!("{:?} is another webhook's too; write a new name", webhook.name));
+        }
+        if !is_web_url(&webhook.url, &["http", "https"]) {
+            let mend = "write https://host/path";
+            self.add(format!("{key}.url"), format!("\"{}\" is not an http(s) URL; {mend}", webhook.url));
+        }
+        self.outside(format!("{key}.timeout_ms"), webhook.timeout_ms, 100..=60_000);
+    }
+
+    fn deployment(&mut self, key: &str, deployment: &Deployment) {
+        // TOML and Postgres integers end at 63 bits.
+        const INTEGER_MAX: u64 = i64::MAX as u64;
+        self.outside(format!("{key}.chain_id"), deployment.chain_id, 1..=INTEGER_MAX);
+        self.outside(format!("{key}.start_block"), deployment.start_block, 0..=INTEGER_MAX);
+        let rpc = &deployment.rpc;
+        if !is_web_url(&rpc.url, &["http", "https", "ws", "wss"]) {
+            let mend = "write http://host:port or ws://host:port";
+            self.add(format!("{key}.rpc.url"), format!("\"{}\" is not an http(s) or ws(s) URL; {mend}", rpc.url));
+        }
+        self.outside(format!("{key}.rpc.timeout_ms"), rpc.timeout_ms, 100..=120_000);
+        self.outside(format!("{key}.rpc.poll_interval_ms"), rpc.poll_interval_ms, 50..=600_000);
+        self.outside(format!("{key}.rpc.log_range_blocks_max"), rpc.log_range_blocks_max, 1..=100_000);
+        if deployment.protocol.adapter.is_empty() {
+            self.add(format!("{key}.protocol.adapter"), "is empty; write the adapter's name");
+        }
+        let indexer = &deployment.indexer;
+        self.outside(format!("{key}.indexer.reorg_depth_max"), indexer.reorg_depth_max, 1..=10_000);
+        self.outside(format!("{key}.indexer.backfill_chunk_blocks"), indexer.backfill_chunk_blocks, 1..=100_000);
+        self.outside(format!("{key}.indexer.audit_every_blocks"), indexer.audit_every_blocks, 0..=1_000_000);
+        self.outside(format!("{key}.indexer.audit_units"), indexer.audit_units, 1..=100_000);
+        let at_risk_key = format!("{key}.scanner.at_risk_health_factor_bps");
+        self.outside(at_risk_key, deployment.scanner.at_risk_health_factor_bps, 10_000..=1_000_000);
+        self.recovery(&format!("{key}.recovery"), &deployment.recovery);
+        self.executor(&format!("{key}.executor"), deployment);
+    }
+
+    fn recovery(&mut self, key: &str, recovery: &Recovery) {
+        if recovery.tiers.is_empty() {
+            self.add(format!("{key}.tiers"), "is empty; write at least { tier = \"liquidate\" }");
+        }
+        let mut seen = BTreeSet::new();
+        for (index, tier) in recovery.tiers.iter().enumerate() {
+            if !seen.insert(tier.tier) {
+                self.add(format!("{key}.tiers[{index}].tier"), "is there twice; write each tier once");
+            }
+            if tier.absorb_max.is_some_and(|most| most.0.is_zero()) {
+                self.add(format!("{key}.tiers[{index}].absorb_max"), "is 0; leave the tier out instead");
+            }
+        }
+    }
+
+    fn executor(&mut self, key: &str, deployment: &Deployment) {
+        let executor = &deployment.executor;
+        self.outside(format!("{key}.finality_depth_blocks"), executor.finality_depth_blocks, 1..=10_000);
+        self.outside(format!("{key}.replace_after_blocks"), executor.replace_after_blocks, 1..=10_000);
+        self.outside(format!("{key}.cancel_after_blocks"), executor.cancel_after_blocks, 1..=100_000);
+        if executor.cancel_after_blocks <= executor.replace_after_blocks {
+            let (cancel, replace) = (executor.cancel_after_blocks, executor.replace_after_blocks);
+            let problem = format!("{cancel} is not after replace_after_blocks = {replace}; write a larger number");
+            self.add(format!("{key}.cancel_after_blocks"), problem);
+        }
+        self.outside(format!("{key}.fee_cap_wei"), executor.fee_cap_wei.0, 1..=u128::MAX);
+        self.outside(format!("{key}.tx_gas_max"), executor.tx_gas_max, 21_000..=1_000_000_000);
+        self.outside(format!("{key}.actions_per_block_max"), executor.actions_per_block_max, 1..=1_000);
+        self.signer(&format!("{key}.signer"), &executor.signer, executor.dry_run);
+    }
+
+    fn signer(&mut self, key: &str, signer: &Signer, dry_run: bool) {
+        match signer {
+            Signer::Watch { .. } if !dry_run => {
+                self.add(
+                    format!("{key}.kind"),
+                    "\"watch\" has no key to sign with; give one or set executor.dry_run = true",
+                );
+            }
+            Signer::Keystore { password_env, password_file, .. }
+                if password_env.is_some() == password_file.is_some() =>
+            {
+                self.add(key, "needs one password source; write either password_env or password_file");
+            }
+            Signer::Env { variable } if variable.is_empty() => {
+                self.add(format!("{key}.variable"), "is empty; write the name of an environment variable");
+            }
+            Signer::Watch { .. } | Signer::Env { .. } | Signer::KeyFile { .. } | Signer::Keystore { .. } => {}
+        }
+    }
+}
+
+fn has_scheme(url: &SecretUrl, schemes: &[&str]) -> bool {
+    url.scheme().is_some_and(|scheme| schemes.contains(&scheme))
+}
+
+fn is_web_url(url: &SecretUrl, schemes: &[&str]) -> bool {
+    has_scheme(url, schemes) && reqwest::Url::parse(url.expose()).is_ok_and(|parsed| parsed.has_host())
+}

@@ -1,0 +1,285 @@
+//! The demo's own line to the node: batches of plain JSON-RPC, and transactions of accounts that the node acts for.
+//!
+//! Apart from the daemon's `chain` on purpose: what checks the daemon must not share its eyes.
+//!
+//! Invariants: every request has a timeout; results keep the order of what was asked; nonces are counted here alone, so
+//! that messages of one sender execute in the order they were given.
+//! Must not: know the venue.
+
+use std::{collections::HashMap, time::Duration};
+
+use alloy::{
+    consensus::Transaction as _,
+    network::TransactionResponse as _,
+    primitives::{Address, B256, Bytes, U256},
+    rpc::{
+        client::RpcClient,
+        types::{Block, Filter, Log as RpcLog, TransactionReceipt},
+    },
+};
+use anyhow::{Context, Result, bail, ensure};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+
+use crate::types::{BlockRef, Call, Log};
+
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+const BATCH_REQUESTS_MAX: usize = 100;
+/// Gas limits: far above what is used, far below a block's.
+const CALL_GAS: u64 = 1_500_000;
+const CREATE_GAS: u64 = 10_000_000;
+/// Above any base fee that set-up can drive the chain to.
+const MESSAGE_MAX_FEE_WEI: u128 = 1_000_000_000_000;
+const MINE_ROUNDS_MAX: usize = 200;
+
+/// A transaction to be sent for an account, and what it is for.
+#[derive(Clone, Debug)]
+pub(super) struct Message {
+    /// For whom.
+    pub(super) from: Address,
+    /// Where; `None` creates a contract.
+    pub(super) to: Option<Address>,
+    /// Calldata or init code.
+    pub(super) data: Bytes,
+    /// For error messages.
+    pub(super) what: String,
+}
+
+impl Message {
+    /// A call.
+    pub(super) fn call(from: Address, to: Address, data: Vec<u8>, what: impl Into<String>) -> Self {
+        Self { from, to: Some(to), data: data.into(), what: what.into() }
+    }
+
+    /// A contract creation.
+    pub(super) fn create(from: Address, code: Vec<u8>, what: impl Into<String>) -> Self {
+        Self { from, to: None, data: code.into(), what: what.into() }
+    }
+}
+
+/// A mined transaction of one sender.
+#[derive(Clone, Debug)]
+pub(super) struct MinedTransaction {
+    /// Its hash.
+    pub(super) hash: B256,
+    /// Its nonce.
+    pub(super) nonce: u64,
+    /// Whether it succeeded.
+    pub(super) success: bool,
+    /// Gas it used.
+    pub(super) gas_used: u64,
+    /// What that gas cost.
+    pub(super) fee_wei: U256,
+}
+
+/// A connection to the node.
+#[derive(Debug)]
+pub(super) struct Node {
+    client: RpcClient,
+    nonces: Mutex<HashMap<Address, u64>>,
+}
+
+impl Node {
+    /// A connection over HTTP; nothing is sent yet.
+    pub(super) fn connect(url: &str) -> Result<Self> {
+        let url = url.parse().context("parse the node's URL")?;
+        Ok(Self { client: RpcClient::new_http(url), nonces: Mutex::default() })
+    }
+
+    /// One request.
+    pub(super) async fn request<R: DeserializeOwned + Send + std::fmt::Debug + Sync + Unpin + 'static>(
+        &self,
+        method: &'static str,
+        params: Value,
+    ) -> Result<R> {
+        let answer = tokio::time::timeout(REQUEST_TIMEOUT, self.client.request::<_, R>(method, params)).await;
+        answer.with_context(|| format!("{method} timed out"))?.with_context(|| format!("{method} failed"))
+    }
+
+    /// Many requests of one method; answers in the order of `params`. Fails with the first that fails.
+    pub(super) async fn batch<R: DeserializeOwned + Send + std::fmt::Debug + Sync + Unpin + 'static>(
+        &self,
+        method: &'static str,
+        params: &[Value],
+    ) -> Result<Vec<R>> {
+        let mut answers = Vec::with_capacity(params.len());
+        for chunk in params.chunks(BATCH_REQUESTS_MAX) {
+            let mut batch = self.client.new_batch();
+            let waiters = chunk
+                .iter()
+                .map(|p| batch.add_call::<_, R>(method, p))
+                .collect::<Result<Vec<_>, _>>()
+                .with_context(|| format!("encode {method}"))?;
+            let sent = tokio::time::timeout(REQUEST_TIMEOUT, batch.send()).await;
+            sent.with_context(|| format!("a batch of {method} timed out"))?
+                .with_context(|| format!("a batch of {method} failed"))?;
+            for waiter in waiters {
+                answers.push(waiter.await.with_context(|| format!("{method} failed"))?);
+            }
+        }
+        Ok(answers)
+    }
+
+    /// The newest block.
+    pub(super) async fn head(&self) -> Result<BlockRef> {
+        self.block_named(json!("latest")).await?.context("the node has no newest block")
+    }
+
+    /// The block of this height, if it exists.
+    pub(super) async fn block(&self, number: u64) -> Result<Option<BlockRef>> {
+        self.block_named(json!(format!("{number:#x}"))).await
+    }
+
+    async fn block_named(&self, name: Value) -> Result<Option<BlockRef>> {
+        let block: Option<Block> = self.request("eth_getBlockByNumber", json!([name, false])).await?;
+        Ok(block.map(|b| BlockRef {
+            number: b.header.number,
+            hash: b.header.hash,
+            parent_hash: b.header.parent_hash,
+            timestamp: b.header.timestamp,
+        }))
+    }
+
+    /// All logs of one block, in order, whoever emitted them.
+    pub(super) async fn logs(&self, block: B256) -> Result<Vec<Log>> {
+        let logs: Vec<RpcLog> = self.request("eth_getLogs", json!([Filter::new().at_block_hash(block)])).await?;
+        let mut logs = logs.into_iter().map(placed).collect::<Result<Vec<_>>>()?;
+        logs.sort_by_key(|log| log.log_index);
+        Ok(logs)
+    }
+
+    /// Calls a view at one block.
+    pub(super) async fn call(&self, call: &Call, block: B256) -> Result<Bytes> {
+        let mut outputs = self.calls(std::slice::from_ref(call), block).await?;
+        outputs.pop().context("no answer to eth_call")
+    }
+
+    /// Calls views at one block, pinned by its hash.
+    pub(super) async fn calls(&self, calls: &[Call], block: B256) -> Result<Vec<Bytes>> {
+        let at = json!({ "blockHash": block });
+        let params: Vec<Value> = calls.iter().map(|c| json!([{ "to": c.to, "data": c.data }, at])).collect();
+        self.batch("eth_call", &params).await
+    }
+
+    /// Makes the node act for these accounts and gives them native currency for gas.
+    pub(super) async fn adopt(&self, accounts: &[Address]) -> Result<()> {
+        let names: Vec<Value> = accounts.iter().map(|a| json!([a])).collect();
+        self.batch::<Value>("anvil_impersonateAccount", &names).await?;
+        self.grant(accounts).await
+    }
+
+    /// Gives accounts native currency for gas: 100 of it each.
+    pub(super) async fn grant(&self, accounts: &[Address]) -> Result<()> {
+        let hundred_ether = U256::from(100) * U256::from(10).pow(U256::from(18));
+        let grants: Vec<Value> = accounts.iter().map(|a| json!([a, hundred_ether])).collect();
+        self.batch::<Value>("anvil_setBalance", &grants).await.map(drop)
+    }
+
+    /// Puts messages into the pool, in order per sender. They pay no tip, so they execute after those that do.
+    pub(super) async fn send(&self, messages: &[Message]) -> Result<Vec<B256>> {
+        let mut params = Vec::with_capacity(messages.len());
+        let mut nonces = self.nonces.lock().await;
+        for message in messages {
+            let nonce = match nonces.get(&message.from) {
+                Some(nonce) => *nonce,
+                None => self.nonce(message.from, "latest").await?,
+            };
+            nonces.insert(message.from, nonce + 1);
+            let gas = if message.to.is_some() { CALL_GAS } else { CREATE_GAS };
+            params.push(json!([{
+                "from": message.from,
+                "to": message.to,
+                "data": message.data,
+                "nonce": format!("{nonce:#x}"),
+                "gas": format!("{gas:#x}"),
+                "maxFeePerGas": format!("{MESSAGE_MAX_FEE_WEI:#x}"),
+                "maxPriorityFeePerGas": "0x0",
+            }]));
+        }
+        self.batch("eth_sendTransaction", &params).await
+    }
+
+    /// How many transactions an account has sent, in the state named by `tag` (`latest` or `pending`).
+    pub(super) async fn nonce(&self, account: Address, tag: &'static str) -> Result<u64> {
+        let nonce: U256 = self.request("eth_getTransactionCount", json!([account, tag])).await?;
+        nonce.try_into().context("a nonce beyond 64 bits")
+    }
+
+    /// Whether a transaction is in a block.
+    pub(super) async fn is_mined(&self, hash: B256) -> Result<bool> {
+        let receipt: Option<TransactionReceipt> = self.request("eth_getTransactionReceipt", json!([hash])).await?;
+        Ok(receipt.is_some())
+    }
+
+    /// Sends messages and mines blocks until all are in; fails if one reverts. For set-up, while nothing else mines.
+    pub(super) async fn execute(&self, messages: &[Message]) -> Result<Vec<TransactionReceipt>> {
+        let hashes = self.send(messages).await?;
+        let params: Vec<Value> = hashes.iter().map(|hash| json!([hash])).collect();
+        for _ in 0..MINE_ROUNDS_MAX {
+            self.mine().await?;
+            let receipts: Vec<Option<TransactionReceipt>> = self.batch("eth_getTransactionReceipt", &params).await?;
+            let Some(receipts) = receipts.into_iter().collect::<Option<Vec<_>>>() else { continue };
+            if let Some(failed) = receipts.iter().position(|r| !r.status()) {
+                bail!("{} was refused: {}", messages[failed].what, self.refusal(&messages[failed]).await);
+            }
+            return Ok(receipts);
+        }
+        bail!("{} transactions were not mined within {MINE_ROUNDS_MAX} blocks", messages.len())
+    }
+
+    /// Why a message is refused, as far as a call after the fact can tell.
+    async fn refusal(&self, message: &Message) -> String {
+        let call = json!([{ "from": message.from, "to": message.to, "data": message.data }, "latest"]);
+        match self.request::<Bytes>("eth_call", call).await {
+            Ok(_) => "it would be accepted now".to_owned(),
+            Err(error) => format!("{:#}", error),
+        }
+    }
+
+    /// Mines one block now.
+    pub(super) async fn mine(&self) -> Result<()> {
+        self.request::<Value>("evm_mine", json!([])).await.map(|_| ())
+    }
+
+    /// Lets the node mine a block in this interval from now on, by the clock; 0 stops it.
+    pub(super) async fn mine_every(&self, seconds: u64) -> Result<()> {
+        self.request::<Value>("evm_setIntervalMining", json!([seconds])).await.map(|_| ())
+    }
+
+    /// Every transaction of one sender in a range of blocks, inclusive, in order.
+    pub(super) async fn sent_by(&self, sender: Address, from: u64, to: u64) -> Result<Vec<MinedTransaction>> {
+        let params: Vec<Value> = (from..=to).map(|n| json!([format!("{n:#x}"), true])).collect();
+        let blocks: Vec<Option<Block>> = self.batch("eth_getBlockByNumber", &params).await?;
+        let mut found = Vec::new();
+        for block in blocks {
+            let block = block.context("a block of the demo's own chain is missing")?;
+            let all = block.transactions.into_transactions();
+            found.extend(all.filter(|tx| tx.from() == sender).map(|tx| (tx.tx_hash(), tx.nonce())));
+        }
+        let params: Vec<Value> = found.iter().map(|(hash, _)| json!([hash])).collect();
+        let receipts: Vec<TransactionReceipt> = self.batch("eth_getTransactionReceipt", &params).await?;
+        ensure!(receipts.len() == found.len(), "a mined transaction has no receipt");
+        let mined = |((hash, nonce), receipt): ((B256, u64), TransactionReceipt)| MinedTransaction {
+            hash,
+            nonce,
+            success: receipt.status(),
+            gas_used: receipt.gas_used,
+            fee_wei: U256::from(receipt.gas_used) * U256::from(receipt.effective_gas_price),
+        };
+        Ok(found.into_iter().zip(receipts).map(mined).collect())
+    }
+}
+
+fn placed(log: RpcLog) -> Result<Log> {
+    let (topics, data) = (log.topics().to_vec(), log.data().data.clone());
+    Ok(Log {
+        address: log.address(),
+        topics,
+        data,
+        block_number: log.block_number.context("a log without a block")?,
+        block_hash: log.block_hash.context("a log without a block")?,
+        tx_hash: log.transaction_hash.context("a log without a transaction")?,
+        log_index: log.log_index.context("a log without a place")?,
+    })
+}

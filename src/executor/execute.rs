@@ -1,0 +1,382 @@
+//! From a plan to transactions on the wire: write down, prove, sign, write down, send. In this order, always.
+
+use std::time::Duration;
+
+use super::{
+    Executor, ExecutorError, InFlight,
+    fees::{self, Fees},
+    gate::{GateError, GateRefusal, Journalled, Request},
+    metrics::Outcome,
+    ports::{ChainPort, JournalPort},
+    prove::{Candidate, ProofLimits, Proven, prove},
+    steps,
+};
+use crate::{
+    alerts::AlertKind,
+    chain::SendError,
+    journal::{ActionId, ActionStatus, BroadcastOutcome, EpisodeId, JournalError, TransactionId},
+    protocols::{Disposition, Refusal},
+    recovery::BalancedPlan,
+    types::{B256, BlockRef},
+};
+
+/// The spending limit's window.
+pub(super) const SPEND_WINDOW: Duration = Duration::from_secs(3_600);
+/// How often a nonce that another deployment took meanwhile is chosen anew.
+const NONCE_TRIES: usize = 3;
+
+/// What became of a plan.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Executed {
+    /// On the wire, or perhaps on the wire: settlement follows them.
+    pub sent: Vec<Sent>,
+    /// Refused before they were signed.
+    pub refused: Vec<Refused>,
+    /// Given up for this block without fault of their own; the next plan may take them up.
+    pub held_back: Vec<ActionId>,
+}
+
+/// A transaction that was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// Its row.
+    pub transaction: TransactionId,
+    /// Its first attempt's hash.
+    pub hash: B256,
+    /// Its nonce.
+    pub nonce: u64,
+    /// What it carries.
+    pub actions: Vec<ActionId>,
+}
+
+/// Actions that were refused together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Which.
+    pub actions: Vec<ActionId>,
+    /// Why.
+    pub refusal: Refusal,
+}
+
+/// What a broadcast says about the ones after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// The next nonce can follow.
+    Free,
+    /// The next nonce would wait behind this one.
+    Held,
+}
+
+impl<C: ChainPort, J: JournalPort> Executor<C, J> {
+    /// Carries a plan out as far as this block allows. To be called after [`Executor::settle`] for the same head, with a
+    /// plan that leaves [`Executor::reservations`] alone. An error leaves nothing half-done: what was signed is in the
+    /// journal and settled later, what was not is given up on the next pass.
+    pub async fn execute(
+        &mut self,
+        head: &BlockRef,
+        episode: EpisodeId,
+        plan: &BalancedPlan,
+    ) -> Result<Executed, ExecutorError> {
+        let dry_run = self.parts.gate.dry_run();
+        let seen = dry_run && self.dry_run_last.get(&plan.segment()).is_some_and(|last| last == plan.steps());
+        if plan.steps().is_empty() || seen || self.lane_stuck(head) {
+            return Ok(Executed::default());
+        }
+        if self.unswept {
+            self.sweep(head).await?;
+        }
+        let inserted = self.parts.journal.insert_plan(self.deployment.id, episode, plan, dry_run).await;
+        let (_, actions) = match inserted {
+            Ok(inserted) => inserted,
+            Err(JournalError::Conflict(why)) => {
+                tracing::warn!(deployment = %self.deployment.name, segment = %plan.segment(), why, "plan overlaps open actions");
+                return Ok(Executed::default());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if actions.len() != plan.steps().len() {
+            return Err(ExecutorError::Answer(format!("{} actions for {} steps", actions.len(), plan.steps().len())));
+        }
+        // Whatever fails from here on may leave planned actions behind.
+        self.unswept = true;
+        let executed = self.carry_out(head, plan, &actions).await?;
+        self.unswept = false;
+        if dry_run {
+            self.dry_run_last.insert(plan.segment(), plan.steps().to_vec());
+        }
+        Ok(executed)
+    }
+
+    async fn carry_out(
+        &mut self,
+        head: &BlockRef,
+        plan: &BalancedPlan,
+        actions: &[ActionId],
+    ) -> Result<Executed, ExecutorError> {
+        let mut executed = Executed::default();
+        let candidates = self.candidates(head, plan, actions, &mut executed).await?;
+        let limits = ProofLimits {
+            transactions_max: self.settings.actions_per_block_max,
+            tx_gas_max: self.settings.fees.tx_gas_max,
+            fresh: plan.block().hash == head.hash,
+        };
+        let parts = &self.parts;
+        let proven = prove(&parts.chain, parts.adapter.as_ref(), &parts.gate, head, candidates, limits).await?;
+        let Proven { ready, refused, held_back } = proven;
+        for (ids, refusal) in refused {
+            self.reject(head, ids, refusal, &mut executed).await?;
+        }
+        self.hold_back(head, held_back, "left for the next block", &mut executed).await?;
+        if self.parts.gate.dry_run() {
+            for (candidate, gas) in ready {
+                let reason = format!("dry run: simulation succeeds, gas limit {gas}");
+                self.set(head, &candidate.actions, ActionStatus::Simulated, None).await?;
+                self.set(head, &candidate.actions, ActionStatus::Abandoned, Some(&reason)).await?;
+            }
+            return Ok(executed);
+        }
+        let all: Vec<ActionId> = ready.iter().flat_map(|(candidate, _)| candidate.actions.clone()).collect();
+        if !all.is_empty() {
+            self.set(head, &all, ActionStatus::Simulated, None).await?;
+            self.send_all(head, ready, &mut executed).await?;
+        }
+        Ok(executed)
+    }
+
+    /// Encodes the plan's groups; what cannot be encoded is rejected.
+    async fn candidates<'p>(
+        &self,
+        head: &BlockRef,
+        plan: &'p BalancedPlan,
+        actions: &[ActionId],
+        executed: &mut Executed,
+    ) -> Result<Vec<Candidate<'p>>, ExecutorError> {
+        let mut candidates = Vec::new();
+        for group in steps::groups(plan.steps()) {
+            let steps = &plan.steps()[group.clone()];
+            let actions = actions[group].to_vec();
+            match self.parts.adapter.build(steps, self.parts.gate.address()) {
+                Ok(call) => {
+                    let touches = steps::touches(plan.segment(), steps);
+                    candidates.push(Candidate { actions, steps, call, touches });
+                }
+                Err(error) => {
+                    let refusal = Refusal { disposition: Disposition::Bug, reason: error.to_string() };
+                    self.reject(head, actions, refusal, executed).await?;
+                }
+            }
+        }
+        Ok(candidates)
+    }
+
+    /// Signs and sends in order, until something holds the lane.
+    async fn send_all(
+        &mut self,
+        head: &BlockRef,
+        ready: Vec<(Candidate<'_>, u64)>,
+        executed: &mut Executed,
+    ) -> Result<(), ExecutorError> {
+        let mut ready = ready.into_iter();
+        let quote = self.parts.chain.fees().await?;
+        let fees = match fees::first(&quote, self.settings.fees.fee_cap_wei) {
+            Ok(fees) => fees,
+            Err(capped) => {
+                self.raise(AlertKind::FeeCapReached, "", format!("nothing is sent: {capped}"));
+                let rest = ready.flat_map(|(candidate, _)| candidate.actions).collect();
+                return self.hold_back(head, rest, &capped.to_string(), executed).await;
+            }
+        };
+        while let Some((candidate, gas_limit)) = ready.next() {
+            let actions = candidate.actions.clone();
+            let reason = match self.sign_and_journal(head, candidate, gas_limit, fees).await? {
+                Ok((journalled, nonce)) => {
+                    let lane = self.broadcast(head, &journalled).await?;
+                    self.parts.metrics.count(Outcome::Sent);
+                    let (transaction, hash) = (journalled.transaction(), journalled.hash());
+                    executed.sent.push(Sent { transaction, hash, nonce, actions });
+                    match lane {
+                        Ok(Lane::Free) => continue,
+                        Ok(Lane::Held) => "an earlier nonce is held up".to_owned(),
+                        Err(refusal) => refusal.to_string(),
+                    }
+                }
+                Err(refusal) => {
+                    self.hold_back(head, actions, &refusal.to_string(), executed).await?;
+                    refusal.to_string()
+                }
+            };
+            let rest = ready.flat_map(|(candidate, _)| candidate.actions).collect();
+            return self.hold_back(head, rest, &reason, executed).await;
+        }
+        Ok(())
+    }
+
+    /// One signature on the next free nonce, written down before anybody can send it. A nonce that another deployment
+    /// of the same signer took in between is chosen anew; the signature for it is forgotten unseen.
+    async fn sign_and_journal(
+        &mut self,
+        head: &BlockRef,
+        candidate: Candidate<'_>,
+        gas_limit: u64,
+        fees: Fees,
+    ) -> Result<Result<(Journalled, u64), GateRefusal>, ExecutorError> {
+        let committed_wei = self.committed_wei(None).await?;
+        let mut tries_left = NONCE_TRIES;
+        loop {
+            tries_left -= 1;
+            let nonce = self.next_nonce().await?;
+            let call = candidate.call.clone();
+            let request = Request { nonce, call, gas_limit, fees, block: head.number, again: None };
+            let signed = match self.parts.gate.sign(request, committed_wei).await {
+                Ok(signed) => signed,
+                Err(GateError::Refused(refusal)) => {
+                    self.note_refusal(&refusal);
+                    return Ok(Err(refusal));
+                }
+                Err(GateError::Signer(error)) => return Err(error.into()),
+            };
+            let cost_wei = signed.cost_wei();
+            let (actions, touches) = (candidate.actions.clone(), candidate.touches.clone());
+            match signed.journal_first(&self.parts.journal, self.deployment.id, actions, touches).await {
+                Ok(journalled) => {
+                    let flight = InFlight {
+                        subject: Some(candidate.steps.first().and_then(|step| step.unit.clone())),
+                        touches: candidate.touches,
+                        included: false,
+                        cost_wei,
+                        planned_block: head.number,
+                    };
+                    self.in_flight.insert(journalled.transaction(), flight);
+                    self.turn_since.insert(journalled.transaction(), head.number);
+                    self.parts.metrics.unsettled(self.in_flight.len());
+                    return Ok(Ok((journalled, nonce)));
+                }
+                Err(JournalError::Conflict(why)) if tries_left > 0 => {
+                    tracing::warn!(deployment = %self.deployment.name, nonce, why, "nonce was taken meanwhile");
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The nonce after everything the journal holds and everything the chain has. There is no other counter.
+    async fn next_nonce(&self) -> Result<u64, ExecutorError> {
+        let (chain_id, keeper) = (self.parts.gate.chain_id(), self.parts.gate.address());
+        let journal = self.parts.journal.next_nonce(chain_id, keeper).await?;
+        let chain = self.parts.chain.nonce(keeper).await?;
+        match journal {
+            Some(journal) if chain > journal => {
+                tracing::error!(deployment = %self.deployment.name, journal, chain, "keeper's key was used by somebody else");
+                let detail = format!("the journal's next nonce is {journal}, the chain's is {chain}");
+                self.raise(AlertKind::ForeignNonce, "", detail);
+                Ok(chain)
+            }
+            Some(journal) => Ok(journal),
+            None => Ok(chain),
+        }
+    }
+
+    /// Sends and writes down what the node said. The inner error: the gate is shut.
+    pub(super) async fn broadcast(
+        &self,
+        head: &BlockRef,
+        journalled: &Journalled,
+    ) -> Result<Result<Lane, GateRefusal>, ExecutorError> {
+        let answer = match self.parts.gate.broadcast(&self.parts.chain, journalled).await {
+            Ok(answer) => answer,
+            Err(refusal) => {
+                self.note_refusal(&refusal);
+                return Ok(Err(refusal));
+            }
+        };
+        let (outcome, lane) = match &answer {
+            Ok(_) => (BroadcastOutcome::Accepted, Lane::Free),
+            Err(SendError::AlreadyKnown) => (BroadcastOutcome::Known, Lane::Free),
+            // It may be this very transaction that used the nonce: settlement looks for its receipt.
+            Err(error @ (SendError::NonceTooLow | SendError::Unknown(_))) => {
+                (BroadcastOutcome::Unknown(error.to_string()), Lane::Held)
+            }
+            Err(error @ (SendError::Underpriced(_) | SendError::InsufficientFunds(_) | SendError::Rejected(_))) => {
+                (BroadcastOutcome::Rejected(error.to_string()), Lane::Held)
+            }
+        };
+        self.parts.journal.mark_broadcast(journalled.attempt(), &outcome, head.number).await?;
+        if let Err(error) = &answer {
+            tracing::warn!(
+                deployment = %self.deployment.name, transaction = %journalled.transaction(), tx_hash = %journalled.hash(),
+                %error, "broadcast was not accepted"
+            );
+            if let SendError::InsufficientFunds(_) = error {
+                self.raise(AlertKind::BalanceLow, "", error);
+            }
+        }
+        Ok(Ok(lane))
+    }
+
+    /// Whether something in flight is so old that a further nonce would only wait behind it.
+    fn lane_stuck(&self, head: &BlockRef) -> bool {
+        let patience = self.settings.settle.cancel_after_blocks;
+        self.in_flight.values().any(|t| !t.included && head.number.saturating_sub(t.planned_block) > patience)
+    }
+
+    pub(super) fn note_refusal(&self, refusal: &GateRefusal) {
+        tracing::warn!(deployment = %self.deployment.name, %refusal, "the gate refused");
+        self.parts.metrics.refused(refusal);
+        if let GateRefusal::SpendLimit { .. } = refusal {
+            self.raise(AlertKind::SpendLimitReached, "", refusal);
+        }
+    }
+
+    async fn reject(
+        &self,
+        head: &BlockRef,
+        actions: Vec<ActionId>,
+        refusal: Refusal,
+        executed: &mut Executed,
+    ) -> Result<(), ExecutorError> {
+        self.set(head, &actions, ActionStatus::Rejected, Some(&refusal.reason)).await?;
+        self.parts.metrics.count(Outcome::Rejected);
+        tracing::warn!(
+            deployment = %self.deployment.name, ?actions, disposition = ?refusal.disposition, reason = refusal.reason,
+            "action refused before it was signed"
+        );
+        let kind = match refusal.disposition {
+            Disposition::Bug => Some(AlertKind::ActionRejectedAsBug),
+            Disposition::Unauthorized => Some(AlertKind::RoleMissing),
+            Disposition::AlreadyDone
+            | Disposition::NotEligible
+            | Disposition::NeedOracle
+            | Disposition::FundShort
+            | Disposition::Capacity => None,
+        };
+        if let Some(kind) = kind {
+            self.raise(kind, "", &refusal.reason);
+        }
+        executed.refused.push(Refused { actions, refusal });
+        Ok(())
+    }
+
+    async fn hold_back(
+        &self,
+        head: &BlockRef,
+        actions: Vec<ActionId>,
+        reason: &str,
+        executed: &mut Executed,
+    ) -> Result<(), ExecutorError> {
+        if !actions.is_empty() {
+            self.set(head, &actions, ActionStatus::Abandoned, Some(&format!("held back: {reason}"))).await?;
+            executed.held_back.extend(actions);
+        }
+        Ok(())
+    }
+
+    async fn set(
+        &self,
+        head: &BlockRef,
+        actions: &[ActionId],
+        status: ActionStatus,
+        reason: Option<&str>,
+    ) -> Result<(), ExecutorError> {
+        Ok(self.parts.journal.set_action_status(actions, status, reason, head.number).await?)
+    }
+}

@@ -1,0 +1,186 @@
+//! From a plan's steps to transactions: which steps go together, and what they touch. Pure.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
+
+use crate::{
+    journal::Touches,
+    protocols::Effect,
+    recovery::{Action, Reservations, Step, Tier},
+    types::{SegmentId, U256, UnitKey},
+};
+
+/// Cuts steps into transactions, in order: adjacent steps of one unit are one, every parameter change is its own.
+pub(super) fn groups(steps: &[Step]) -> Vec<Range<usize>> {
+    let mut groups: Vec<Range<usize>> = Vec::new();
+    for (index, step) in steps.iter().enumerate() {
+        match groups.last_mut() {
+            Some(last) if step.unit.is_some() && steps[last.start].unit == step.unit => last.end = index + 1,
+            _ => groups.push(index..index + 1),
+        }
+    }
+    groups
+}
+
+/// Everything a transaction of these steps reads and writes that another plan could count on.
+pub(super) fn touches(segment: SegmentId, steps: &[Step]) -> Touches {
+    let mut units: BTreeSet<UnitKey> = BTreeSet::new();
+    let mut markets = BTreeSet::new();
+    let mut fund_draw = U256::ZERO;
+    for step in steps {
+        units.extend(step.unit.clone());
+        match &step.action {
+            Action::Close { fills, .. } => units.extend(fills.iter().map(|fill| fill.maker.clone())),
+            Action::DrawInsurance { amount } => fund_draw = fund_draw.saturating_add(*amount),
+            Action::Deleverage { winners, .. } => units.extend(winners.iter().map(|winner| winner.unit.clone())),
+            Action::Socialise { payers } => units.extend(payers.iter().map(|payer| payer.unit.clone())),
+            Action::SetMargin { market, .. } => {
+                markets.insert(*market);
+            }
+        }
+    }
+    Touches { segment, units, fund_draw, markets }
+}
+
+/// What a plan must leave alone while transactions with these touches are in flight.
+pub(super) fn reservations<'a>(touched: impl Iterator<Item = &'a Touches>) -> Reservations {
+    let mut reserved = Reservations::default();
+    for touches in touched {
+        reserved.units.extend(touches.units.iter().cloned());
+        reserved.markets.extend(touches.markets.iter().copied());
+        if !touches.fund_draw.is_zero() {
+            let draw = reserved.fund.entry(touches.segment).or_default();
+            *draw = draw.saturating_add(touches.fund_draw);
+        }
+    }
+    reserved
+}
+
+/// Compares what a transaction did with what its steps promised, for the tiers that take money from others than the unit
+/// itself: to the last unit, and for no other unit. The sentence says what differs.
+pub(super) fn promise_broken(steps: &[Step], effects: &[Effect]) -> Option<String> {
+    let unit = steps.first().and_then(|step| step.unit.as_ref());
+    if let Some(stranger) = effects.iter().find_map(|effect| subject(effect).filter(|subject| Some(*subject) != unit)) {
+        return Some(format!("simulation acts on unit {stranger}, which the plan does not name"));
+    }
+    let mut planned: BTreeMap<Tier, U256> = BTreeMap::new();
+    for step in steps {
+        add(&mut planned, step.tier, step.absorbs);
+    }
+    let mut simulated: BTreeMap<Tier, U256> = BTreeMap::new();
+    for effect in effects {
+        let (tier, absorbed) = effect.absorbed();
+        add(&mut simulated, tier, absorbed);
+    }
+    [Tier::InsuranceFund, Tier::AutoDeleverage, Tier::SocialiseLoss].into_iter().find_map(|tier| {
+        let of = |amounts: &BTreeMap<Tier, U256>| amounts.get(&tier).copied().unwrap_or_default();
+        let (found, said) = (of(&simulated), of(&planned));
+        (found != said).then(|| format!("{tier:?}: simulation absorbs {found}, plan says {said}"))
+    })
+}
+
+fn add(amounts: &mut BTreeMap<Tier, U256>, tier: Tier, amount: U256) {
+    let sum = amounts.entry(tier).or_default();
+    *sum = sum.saturating_add(amount);
+}
+
+fn subject(effect: &Effect) -> Option<&UnitKey> {
+    match effect {
+        Effect::Liquidated { unit, .. }
+        | Effect::InsuranceDrawn { unit, .. }
+        | Effect::Deleveraged { unit, .. }
+        | Effect::LossSocialised { unit, .. } => Some(unit),
+        Effect::ParameterSet { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        recovery::{Contribution, Deleveraging, Fill},
+        types::MarketId,
+    };
+
+    fn unit(id: u8) -> UnitKey {
+        UnitKey::new(vec![id]).unwrap()
+    }
+
+    fn amount(x: u64) -> U256 {
+        U256::from(x)
+    }
+
+    fn step(of: Option<u8>, tier: Tier, action: Action, absorbs: u64) -> Step {
+        Step { tier, unit: of.map(unit), action, absorbs: amount(absorbs), why: "a test".into() }
+    }
+
+    fn close(of: u8, maker: u8) -> Step {
+        let fill = Fill { order: 1, maker: unit(maker), lots: amount(2), price: amount(3) };
+        step(Some(of), Tier::Liquidate, Action::Close { market: MarketId(1), fills: vec![fill] }, 5)
+    }
+
+    fn draw(of: u8, x: u64) -> Step {
+        step(Some(of), Tier::InsuranceFund, Action::DrawInsurance { amount: amount(x) }, x)
+    }
+
+    fn deleverage(of: u8, winner: u8, x: u64) -> Step {
+        let winners =
+            vec![Deleveraging { unit: unit(winner), lots: amount(1), loss: amount(x), loss_max: amount(x + 1) }];
+        step(Some(of), Tier::AutoDeleverage, Action::Deleverage { market: MarketId(1), winners }, x)
+    }
+
+    fn socialise(of: u8, payer: u8, x: u64) -> Step {
+        let payers = vec![Contribution { unit: unit(payer), amount: amount(x) }];
+        step(Some(of), Tier::SocialiseLoss, Action::Socialise { payers }, x)
+    }
+
+    fn margin(market: u32) -> Step {
+        let action =
+            Action::SetMargin { market: MarketId(market), maintenance_margin_bps: 500, initial_margin_bps: 1_000 };
+        step(None, Tier::Recalibrate, action, 0)
+    }
+
+    #[test]
+    fn steps_of_one_unit_go_together_and_parameter_changes_alone() {
+        let steps = [draw(1, 5), close(1, 9), close(2, 9), margin(1), margin(2), draw(3, 1)];
+        assert_eq!(groups(&steps), [0..2, 2..3, 3..4, 4..5, 5..6]);
+        assert!(groups(&[]).is_empty());
+    }
+
+    #[test]
+    fn touches_name_every_party() {
+        let steps = [draw(1, 5), draw(1, 2), close(1, 9), deleverage(1, 8, 3), socialise(1, 7, 4), margin(4)];
+        let touched = touches(SegmentId(6), &steps);
+        assert_eq!(touched.units, [1, 7, 8, 9].map(unit).into());
+        assert_eq!((touched.fund_draw, &touched.markets), (amount(7), &[MarketId(4)].into()));
+        let other = touches(SegmentId(6), &[draw(2, 10)]);
+        let reserved = reservations([&touched, &other].into_iter());
+        assert_eq!(reserved.fund, BTreeMap::from([(SegmentId(6), amount(17))]));
+        assert_eq!(reserved.units, BTreeSet::from([unit(1), unit(2), unit(7), unit(8), unit(9)]));
+        assert_eq!(reserved.markets, BTreeSet::from([MarketId(4)]));
+        assert_eq!(reservations([].into_iter()), Reservations::default());
+    }
+
+    #[test]
+    fn a_promise_is_kept_to_the_last_unit_or_broken() {
+        let steps = [draw(1, 5), deleverage(1, 8, 3), socialise(1, 7, 4)];
+        let kept = |drawn, deleveraged, socialised| {
+            vec![
+                Effect::Liquidated { unit: unit(1), loss: amount(77), fee: amount(1) },
+                Effect::InsuranceDrawn { unit: unit(1), amount: amount(drawn) },
+                Effect::Deleveraged { unit: unit(1), winner: unit(8), loss: amount(deleveraged) },
+                Effect::LossSocialised { unit: unit(1), payer: unit(7), amount: amount(socialised) },
+            ]
+        };
+        assert_eq!(promise_broken(&steps, &kept(5, 3, 4)), None);
+        for (drawn, deleveraged, socialised) in [(4, 3, 4), (6, 3, 4), (5, 2, 4), (5, 4, 4), (5, 3, 3), (5, 3, 5)] {
+            assert!(promise_broken(&steps, &kept(drawn, deleveraged, socialised)).is_some());
+        }
+        assert_eq!(promise_broken(&steps, &[]).as_deref(), Some("InsuranceFund: simulation absorbs 0, plan says 5"));
+        let stranger = [Effect::InsuranceDrawn { unit: unit(2), amount: amount(5) }];
+        assert!(promise_broken(&[draw(1, 5)], &stranger).unwrap().contains("0x02"));
+        assert_eq!(promise_broken(&[margin(1)], &[Effect::ParameterSet { what: "m".into() }]), None);
+    }
+}

@@ -1,0 +1,183 @@
+//! The operators' HTTP server: `GET /metrics`, `/healthz`, `/readyz`.
+
+use std::net::SocketAddr;
+
+use anyhow::Context;
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde_json::Value;
+use tokio::{net::TcpListener, time::Instant};
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use super::{Health, Metrics};
+
+/// Prometheus' text exposition format.
+const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// A bound server that does not answer yet.
+#[derive(Debug)]
+pub struct OpsServer {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+#[derive(Clone)]
+struct Sources {
+    metrics: Metrics,
+    health: Health,
+}
+
+impl OpsServer {
+    /// Takes the port, so that a port in use is known before anything else starts.
+    pub async fn bind(listen: SocketAddr) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(listen).await.with_context(|| format!("listen on ops.listen = {listen}"))?;
+        let address = listener.local_addr().context("read the address listened on")?;
+        Ok(Self { listener, address })
+    }
+
+    /// The address it answers on; the port is real where 0 was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers until `stop` is cancelled and open requests are done.
+    pub async fn serve(self, metrics: Metrics, health: Health, stop: CancellationToken) -> anyhow::Result<()> {
+        let router = Router::new()
+            .route("/metrics", get(answer_metrics))
+            .route("/healthz", get(answer_healthz))
+            .route("/readyz", get(answer_readyz))
+            .with_state(Sources { metrics, health });
+        axum::serve(self.listener, router)
+            .with_graceful_shutdown(stop.cancelled_owned())
+            .await
+            .context("serve the operators' endpoints")
+    }
+}
+
+async fn answer_metrics(State(sources): State<Sources>) -> Response {
+    match sources.metrics.render(&sources.health) {
+        Ok(text) => ([(header::CONTENT_TYPE, EXPOSITION)], text).into_response(),
+        Err(error) => {
+            error!(%error, "metrics cannot be encoded");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+async fn answer_healthz(State(sources): State<Sources>) -> Response {
+    verdict(sources.health.liveness(Instant::now()))
+}
+
+async fn answer_readyz(State(sources): State<Sources>) -> Response {
+    verdict(sources.health.readiness(Instant::now()))
+}
+
+fn verdict((good, shown): (bool, Value)) -> Response {
+    let status = if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(shown)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::ops::Limits;
+
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    struct Running {
+        url: String,
+        health: Health,
+        stop: CancellationToken,
+        served: tokio::task::JoinHandle<anyhow::Result<()>>,
+    }
+
+    async fn start() -> Running {
+        let server = OpsServer::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let url = format!("http://{}", server.address());
+        let limits = Limits { head_age_max: LIMIT, scan_age_max: LIMIT, journal_age_max: LIMIT, lag_blocks_max: 4 };
+        let (metrics, health, stop) = (Metrics::new().unwrap(), Health::new(limits), CancellationToken::new());
+        let served = tokio::spawn(server.serve(metrics, health.clone(), stop.clone()));
+        Running { url, health, stop, served }
+    }
+
+    impl Running {
+        async fn get(&self, path: &str) -> (u16, String, String) {
+            let response = reqwest::get(format!("{}{path}", self.url)).await.unwrap();
+            let content_type = response.headers()[header::CONTENT_TYPE].to_str().unwrap().to_owned();
+            (response.status().as_u16(), content_type, response.text().await.unwrap())
+        }
+    }
+
+    /// A line of the text format: a comment, or a name, optional labels, and a number.
+    fn is_exposition(line: &str) -> bool {
+        if line.starts_with("# HELP ") || line.starts_with("# TYPE ") {
+            return true;
+        }
+        let Some((series, value)) = line.rsplit_once(' ') else { return false };
+        let name = series.split('{').next().unwrap_or_default();
+        let labels_closed = series.contains('{') == series.ends_with('}');
+        !name.is_empty()
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+            && labels_closed
+            && value.parse::<f64>().is_ok()
+    }
+
+    #[tokio::test]
+    async fn metrics_are_in_the_text_format_and_say_who_is_ready() {
+        let running = start().await;
+        running.health.deployment(&"venue".parse().unwrap());
+        let (status, content_type, text) = running.get("/metrics").await;
+        assert_eq!((status, content_type.as_str()), (200, EXPOSITION));
+        assert!(text.lines().all(is_exposition), "{text}");
+        let version = env!("CARGO_PKG_VERSION");
+        for line in [
+            &format!("backstop_build_info{{version=\"{version}\"}} 1"),
+            "backstop_ops_deployment_ready{deployment=\"venue\"} 0",
+        ] {
+            assert!(text.lines().any(|shown| shown == line), "{line} in {text}");
+        }
+        assert!(!cfg!(target_os = "linux") || text.contains("process_resident_memory_bytes"));
+    }
+
+    #[tokio::test]
+    async fn health_and_readiness_answer_with_status_and_reasons() {
+        let running = start().await;
+        let task = running.health.task("pipeline", LIMIT);
+        assert_eq!(running.get("/healthz").await.0, 200);
+        let stuck = running.health.task("stuck", Duration::ZERO);
+        let (status, _, body) = running.get("/healthz").await;
+        assert!(status == 503 && body.contains("\"stuck\":{\"alive\":false"), "{body}");
+        stuck.end();
+        task.end();
+
+        let venue = running.health.deployment(&"venue".parse().unwrap());
+        let (status, _, body) = running.get("/readyz").await;
+        assert!(status == 503 && body.contains("no new head yet"), "{body}");
+        venue.head(1);
+        venue.indexed(1);
+        venue.scanned(1);
+        venue.journal_ok();
+        venue.lock_held(true);
+        let (status, content_type, body) = running.get("/readyz").await;
+        assert_eq!((status, content_type.as_str()), (200, "application/json"), "{body}");
+        assert!(running.get("/metrics").await.2.contains("backstop_ops_deployment_ready{deployment=\"venue\"} 1"));
+    }
+
+    #[tokio::test]
+    async fn it_stops_when_told_and_says_which_port_is_taken() {
+        let running = start().await;
+        let taken = running.url.strip_prefix("http://").unwrap().parse().unwrap();
+        let error = OpsServer::bind(taken).await.unwrap_err();
+        assert_eq!(error.to_string(), format!("listen on ops.listen = {taken}"));
+        running.stop.cancel();
+        tokio::time::timeout(Duration::from_secs(5), running.served).await.unwrap().unwrap().unwrap();
+    }
+}

@@ -1,0 +1,238 @@
+//! Settle, scan, plan, execute: one pass per snapshot.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Instant,
+};
+
+use anyhow::{Context, bail};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::{
+    FAILURES_BEFORE_ALERT, PipelineMeter, PipelineSettings, RETRY_PAUSE, concerns::Concerns, episodes::Episodes,
+    metrics::Planned,
+};
+use crate::{
+    alerts::AlertKind,
+    executor::{ChainExecutor, Settled},
+    journal::{DeploymentId, DeploymentLock, FindingChange, Journal},
+    ops::DeploymentHealth,
+    positions::Snapshot,
+    protocols::Adapter,
+    recovery::{BalancedPlan, SegmentCase, plan_with},
+    scanner::{Condition, Finding, ScanReport, scan},
+    types::{BlockRef, DeploymentName, I256, SegmentId, U256, UnitKey},
+};
+
+pub(super) struct ActLoop {
+    pub(super) name: DeploymentName,
+    pub(super) deployment: DeploymentId,
+    pub(super) settings: PipelineSettings,
+    pub(super) adapter: Arc<dyn Adapter>,
+    pub(super) journal: Journal,
+    pub(super) lock: DeploymentLock,
+    pub(super) executor: ChainExecutor,
+    pub(super) concerns: Concerns,
+    pub(super) health: DeploymentHealth,
+    pub(super) meter: PipelineMeter,
+    pub(super) episodes: Episodes,
+    /// Each unit's condition as the journal has it, the healthy ones left out; `None` until read.
+    pub(super) conditions: Option<BTreeMap<UnitKey, Condition>>,
+    /// Segments about which something was said in an earlier pass.
+    pub(super) troubled: BTreeSet<SegmentId>,
+    /// Whether what an earlier process left in flight was taken up.
+    pub(super) recovered: bool,
+}
+
+impl ActLoop {
+    pub(super) async fn run(
+        mut self,
+        mut snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
+        stop: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let mut failures = 0;
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return self.release().await,
+                changed = snapshots.changed() => changed.context("the index loop is gone")?,
+            }
+            let Some(snapshot) = snapshots.borrow_and_update().clone() else { continue };
+            if !self.lock.still_held().await {
+                bail!("the deployment's lock is lost; another process may act for it");
+            }
+            match self.act_once(&snapshot).await {
+                Ok(()) => {
+                    failures = 0;
+                    self.concerns.state(AlertKind::JournalUnavailable, "", None);
+                }
+                Err(error) => {
+                    failures += 1;
+                    self.meter.act_failures.inc();
+                    let error = format!("{error:#}");
+                    warn!(deployment = %self.name, block = snapshot.block.number, failures, error, "pass failed");
+                    if failures >= FAILURES_BEFORE_ALERT {
+                        let detail = format!("{failures} passes failed in a row, the last: {error}");
+                        self.concerns.state(AlertKind::JournalUnavailable, "", Some(detail));
+                    }
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                    snapshots.mark_changed();
+                }
+            }
+        }
+    }
+
+    async fn release(self) -> anyhow::Result<()> {
+        self.lock.release().await.context("release the deployment's lock")
+    }
+
+    /// One pass over the newest snapshot. After an error everything durable stands and the pass is made again.
+    async fn act_once(&mut self, snapshot: &Snapshot) -> anyhow::Result<()> {
+        let head = snapshot.block;
+        let settled = if self.recovered {
+            self.executor.settle(&head).await.context("settle what is in flight")?
+        } else {
+            let settled = self.executor.recover(&head).await.context("take up what was in flight")?;
+            self.recovered = true;
+            settled
+        };
+        self.tell_settled(&settled);
+        let report = self.scan(snapshot);
+        self.record(snapshot, &report).await.context("record findings")?;
+        let cases = self.adapter.cases(snapshot, &report, false);
+        for case in cases.values() {
+            self.repair(&head, case).await.with_context(|| format!("segment {}", case.segment))?;
+        }
+        let troubled: BTreeSet<SegmentId> = cases.keys().copied().collect();
+        for calm in self.troubled.difference(&troubled) {
+            for kind in [AlertKind::PriceStale, AlertKind::PlanImbalance, AlertKind::ResidualLoss] {
+                self.concerns.state(kind, calm, None);
+            }
+        }
+        let busy = self.executor.segments_in_flight();
+        self.episodes.close_all_but(&troubled, &busy, &head).await.context("close episodes")?;
+        self.troubled = troubled;
+        self.meter.open_episodes(self.episodes.open_count());
+        self.health.scanned(head.number);
+        Ok(())
+    }
+
+    fn tell_settled(&self, settled: &[Settled]) {
+        for event in settled {
+            info!(deployment = %self.name, transaction = %event.transaction, outcome = ?event.outcome, "transaction settled");
+        }
+    }
+
+    fn scan(&self, snapshot: &Snapshot) -> ScanReport {
+        let started = Instant::now();
+        let report = scan(self.adapter.as_ref(), snapshot, &self.settings.scan);
+        self.meter.scanned(&report, started.elapsed());
+        debug!(
+            deployment = %self.name, block = report.block.number, units = report.units, raised = report.raised,
+            findings = report.findings.len(), "scanned"
+        );
+        report
+    }
+
+    /// Journals the units whose condition changed since the last pass, those that became healthy included.
+    async fn record(&mut self, snapshot: &Snapshot, report: &ScanReport) -> anyhow::Result<()> {
+        if self.conditions.is_none() {
+            self.conditions = Some(self.journal.standing_conditions(self.deployment).await?);
+        }
+        let before = self.conditions.get_or_insert_default();
+        let now: BTreeMap<UnitKey, Condition> =
+            report.findings.iter().map(|finding| (finding.unit.clone(), finding.condition)).collect();
+        let mut changes = Vec::new();
+        for (rank, finding) in report.findings.iter().enumerate() {
+            if before.get(&finding.unit) != Some(&finding.condition) {
+                changes.push(found(finding, u32::try_from(rank).ok()));
+            }
+        }
+        let healed = before.keys().filter(|unit| !now.contains_key(*unit));
+        changes.extend(healed.filter_map(|unit| healthy(self.adapter.as_ref(), snapshot, unit)));
+        if !changes.is_empty() {
+            self.journal.record_findings(self.deployment, &report.block, &changes).await?;
+        }
+        self.conditions = Some(now);
+        let bankrupt = report.findings.iter().filter(|finding| finding.condition == Condition::Bankrupt).count();
+        let detail = (bankrupt > 0).then(|| format!("{bankrupt} units are bankrupt at block {}", report.block.number));
+        self.concerns.state(AlertKind::Shortfall, "", detail);
+        Ok(())
+    }
+
+    /// Plans and executes one segment's recovery.
+    async fn repair(&mut self, head: &BlockRef, case: &SegmentCase) -> anyhow::Result<()> {
+        let segment = case.segment;
+        self.concerns.state(AlertKind::PriceStale, segment, case.blocked.clone());
+        let plan = match plan_with(case, &self.settings.tiers, self.settings.adl_policy, &self.executor.reservations())
+        {
+            Ok(plan) => plan,
+            Err(imbalance) => {
+                self.meter.planned(Planned::Imbalance);
+                self.concerns.state(AlertKind::PlanImbalance, segment, Some(imbalance.to_string()));
+                return Ok(());
+            }
+        };
+        self.concerns.state(AlertKind::PlanImbalance, segment, None);
+        self.concerns.state(AlertKind::ResidualLoss, segment, residual(&plan));
+        if plan.steps().is_empty() {
+            self.meter.planned(Planned::NothingToDo);
+            return Ok(());
+        }
+        let episode = self.episodes.open(segment, head, &cause(case)).await?;
+        let executed = self.executor.execute(head, episode, &plan).await.context("execute the plan")?;
+        info!(
+            deployment = %self.name, block = head.number, %segment, steps = plan.steps().len(),
+            sent = executed.sent.len(), refused = executed.refused.len(), held_back = executed.held_back.len(),
+            "plan executed"
+        );
+        self.meter.planned(if self.settings.dry_run { Planned::DryRun } else { Planned::Executed });
+        Ok(())
+    }
+}
+
+fn found(finding: &Finding, rank: Option<u32>) -> FindingChange {
+    FindingChange {
+        unit: finding.unit.clone(),
+        segment: finding.segment,
+        condition: finding.condition,
+        equity: finding.equity,
+        maintenance_margin: finding.maintenance_margin,
+        surplus: finding.surplus,
+        health_factor_bps: finding.health_factor_bps,
+        rank,
+        reason: finding.unknown_reason.clone(),
+    }
+}
+
+/// The change of a unit that is no longer among the findings; `None` if it is gone altogether.
+fn healthy(adapter: &dyn Adapter, snapshot: &Snapshot, key: &UnitKey) -> Option<FindingChange> {
+    let unit = snapshot.book.unit(key)?;
+    let standing = adapter.standing(snapshot, key, unit).ok();
+    Some(FindingChange {
+        unit: key.clone(),
+        segment: unit.segment,
+        condition: Condition::Healthy,
+        equity: standing.map_or(I256::ZERO, |standing| standing.equity),
+        maintenance_margin: standing.map_or(U256::ZERO, |standing| standing.maintenance_margin),
+        surplus: standing.map_or(I256::ZERO, |standing| standing.surplus),
+        health_factor_bps: None,
+        rank: None,
+        reason: None,
+    })
+}
+
+fn cause(case: &SegmentCase) -> String {
+    let bankrupt = case.distressed.iter().filter(|unit| unit.equity.is_negative()).count();
+    format!("{} units liquidatable, {bankrupt} of them bankrupt", case.distressed.len())
+}
+
+/// What nobody could pay for in this plan, if anything.
+fn residual(plan: &BalancedPlan) -> Option<String> {
+    let residual = plan.ledger().residual;
+    (!residual.is_zero())
+        .then(|| format!("{residual} token units at block {}: {}", plan.block().number, plan.notes().join("; ")))
+}

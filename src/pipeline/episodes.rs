@@ -1,0 +1,79 @@
+//! Episodes: all of one segment's trouble, from the first plan to the last transaction.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::json;
+use tracing::info;
+
+use crate::{
+    journal::{DeploymentId, EpisodeId, Journal, JournalError},
+    types::{BlockRef, SegmentId},
+};
+
+/// The open episodes of one deployment, as the journal has them.
+pub(super) struct Episodes {
+    deployment: DeploymentId,
+    journal: Journal,
+    /// `None` until read from the journal.
+    open: Option<BTreeMap<SegmentId, EpisodeId>>,
+}
+
+impl Episodes {
+    pub(super) fn new(deployment: DeploymentId, journal: Journal) -> Self {
+        Self { deployment, journal, open: None }
+    }
+
+    pub(super) fn open_count(&self) -> usize {
+        self.open.as_ref().map_or(0, BTreeMap::len)
+    }
+
+    /// The segment's open episode, or a new one.
+    pub(super) async fn open(
+        &mut self,
+        segment: SegmentId,
+        block: &BlockRef,
+        why: &str,
+    ) -> Result<EpisodeId, JournalError> {
+        if let Some(episode) = self.known().await?.get(&segment) {
+            return Ok(*episode);
+        }
+        let episode = self.journal.open_episode(self.deployment, segment, block, why).await?;
+        info!(%segment, block = block.number, why, "episode opened");
+        self.open.get_or_insert_default().insert(segment, episode);
+        Ok(episode)
+    }
+
+    /// Closes the episodes of segments with neither distressed units nor transactions in flight, each with its account
+    /// of who paid.
+    pub(super) async fn close_all_but(
+        &mut self,
+        troubled: &BTreeSet<SegmentId>,
+        busy: &BTreeSet<SegmentId>,
+        block: &BlockRef,
+    ) -> Result<(), JournalError> {
+        let over: Vec<(SegmentId, EpisodeId)> = self
+            .known()
+            .await?
+            .iter()
+            .filter(|(segment, _)| !troubled.contains(segment) && !busy.contains(segment))
+            .map(|(segment, episode)| (*segment, *episode))
+            .collect();
+        for (segment, episode) in over {
+            let absorbed = self.journal.episode_absorbed(episode).await?;
+            let by_tier: BTreeMap<String, String> =
+                absorbed.iter().map(|(tier, amount)| (tier.as_str().to_owned(), amount.to_string())).collect();
+            self.journal.close_episode(episode, block, &json!({ "absorbed": by_tier })).await?;
+            info!(%segment, block = block.number, ?by_tier, "episode closed");
+            self.open.get_or_insert_default().remove(&segment);
+        }
+        Ok(())
+    }
+
+    async fn known(&mut self) -> Result<&BTreeMap<SegmentId, EpisodeId>, JournalError> {
+        if self.open.is_none() {
+            let stored = self.journal.open_episodes(self.deployment).await?;
+            self.open = Some(stored.into_iter().map(|(episode, segment, _)| (segment, episode)).collect());
+        }
+        Ok(self.open.get_or_insert_default())
+    }
+}

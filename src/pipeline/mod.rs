@@ -1,0 +1,133 @@
+//! Where the stages meet: two loops per deployment and the one channel between them.
+//!
+//! The index loop keeps the cache at the head and publishes snapshots; the act loop takes the newest snapshot, settles
+//! what is in flight, scans, plans and executes. The channel holds one snapshot, the latest: a slow pass skips blocks,
+//! it never works on a queue of stale ones.
+//!
+//! Invariants: nothing is planned on a snapshot that is not committed; a pass that fails changes nothing that is not
+//! durable, is repeated, and raises an alert after a few in a row; deployments share nothing here.
+//! Must not: hold SQL, RPC details, protocol rules or config-file types.
+
+mod act;
+mod concerns;
+mod episodes;
+mod index;
+mod metrics;
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use tokio_util::sync::CancellationToken;
+
+pub use metrics::{PipelineMeter, PipelineMetrics};
+
+use crate::{
+    alerts::AlertSink,
+    chain::Rpc,
+    executor::ChainExecutor,
+    indexer::{CacheStore, Indexer},
+    journal::{DeploymentId, DeploymentLock, Journal},
+    ops::DeploymentHealth,
+    protocols::Adapter,
+    recovery::{AdlPolicy, TierSettings},
+    scanner::ScanSettings,
+    types::DeploymentName,
+};
+use concerns::Concerns;
+
+/// Consecutive failed passes of a loop before an alert says so.
+const FAILURES_BEFORE_ALERT: u32 = 5;
+/// Pause after a failed pass: long enough not to spin, short against a block.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+/// What the loops need to know.
+#[derive(Clone)]
+pub struct PipelineSettings {
+    /// What the scanner looks for.
+    pub scan: ScanSettings,
+    /// The waterfall, in order.
+    pub tiers: Vec<TierSettings>,
+    /// How deleveraging chooses winners.
+    pub adl_policy: &'static dyn AdlPolicy,
+    /// Plans are made, simulated and journalled, and nothing is sent.
+    pub dry_run: bool,
+    /// Without a new block for longer than this, somebody is told.
+    pub head_age_max: Duration,
+}
+
+/// The parts of one deployment, wired.
+pub struct Pipeline<S> {
+    /// Its name.
+    pub name: DeploymentName,
+    /// Its row in the journal.
+    pub deployment: DeploymentId,
+    /// What the loops need to know.
+    pub settings: PipelineSettings,
+    /// Its node.
+    pub rpc: Rpc,
+    /// Its protocol.
+    pub adapter: Arc<dyn Adapter>,
+    /// Postgres.
+    pub journal: Journal,
+    /// Held for as long as this process may act for the deployment.
+    pub lock: DeploymentLock,
+    /// Chain to cache.
+    pub indexer: Indexer<S>,
+    /// Plan to chain.
+    pub executor: ChainExecutor,
+    /// Who is told.
+    pub alerts: Arc<dyn AlertSink>,
+    /// What `/readyz` says about this deployment.
+    pub health: DeploymentHealth,
+    /// Figures of scan and plan.
+    pub meter: PipelineMeter,
+}
+
+impl<S: CacheStore> Pipeline<S> {
+    /// Runs both loops until shutdown, or until one of them cannot go on.
+    pub async fn run(mut self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        self.indexer.restore().await.context("restore the position cache")?;
+        let snapshots = self.indexer.snapshots();
+        let concerns = Concerns::new(self.name.clone(), self.alerts);
+        let index = index::IndexLoop {
+            signals: self.rpc.head_signals().await,
+            auditor: self.indexer.auditor(),
+            indexer: self.indexer,
+            concerns: concerns.clone(),
+            health: self.health.clone(),
+            meter: self.meter.clone(),
+            head_age_max: self.settings.head_age_max,
+        };
+        let act = act::ActLoop {
+            episodes: episodes::Episodes::new(self.deployment, self.journal.clone()),
+            name: self.name,
+            deployment: self.deployment,
+            settings: self.settings,
+            adapter: self.adapter,
+            journal: self.journal,
+            lock: self.lock,
+            executor: self.executor,
+            concerns,
+            health: self.health,
+            meter: self.meter,
+            conditions: None,
+            troubled: Default::default(),
+            recovered: false,
+        };
+        // one loop's end is the other's: half a pipeline would be watched by nobody
+        let stop = shutdown.child_token();
+        let (index, act) = tokio::join!(
+            async {
+                let ended = index.run(stop.clone()).await;
+                stop.cancel();
+                ended
+            },
+            async {
+                let ended = act.run(snapshots, stop.clone()).await;
+                stop.cancel();
+                ended
+            }
+        );
+        index.and(act)
+    }
+}

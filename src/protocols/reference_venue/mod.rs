@@ -1,0 +1,165 @@
+//! The reference venue: a perpetual-futures clearinghouse with every rung of the waterfall on chain.
+//!
+//! `decode` turns logs into changes of records (`state`) and units; `margin` values a unit exactly and `screen` in
+//! floating point; `cases` and `depth` render a segment for the planner; `encode` turns its steps into a call, `refusal`
+//! and `effects` read what came of it, `probes` hold the cache against the chain.
+//!
+//! Invariants: as of every adapter; figures are the venue's own, to the last unit.
+//! Must not: do I/O or read a clock.
+
+mod abi;
+mod cases;
+mod decode;
+mod depth;
+mod effects;
+mod encode;
+mod margin;
+mod probes;
+mod refusal;
+mod screen;
+mod settings;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use alloy::{primitives::keccak256, sol_types::SolCall};
+
+use self::{
+    abi::{IAccessControl, IClearinghouse, IRiskSteward},
+    margin::{Account, MarketNow},
+    state::Feed,
+};
+use super::{Adapter, Applied, ApplyError, BuildError, ContractCheck, Effect, Manifest, Probe, Refusal, RoleCheck};
+use crate::{
+    positions::{Book, Snapshot, Unit},
+    recovery::{SegmentCase, Step, Tier},
+    scanner::{Factors, Planes, ScanReport, Standing, Unvalued, Valuation},
+    types::{Address, B256, BlockRef, Call, Log, LogFilter, SegmentId, UnitKey},
+};
+
+pub use settings::{Settings, SettingsError};
+
+/// The adapter's config word.
+pub const NAME: &str = "reference_venue";
+
+/// The adapter of one deployment of the venue.
+#[derive(Clone, Debug)]
+pub struct ReferenceVenue {
+    settings: Settings,
+}
+
+impl ReferenceVenue {
+    /// An adapter of the contracts that these settings name.
+    pub fn new(settings: Settings) -> Self {
+        Self { settings }
+    }
+}
+
+impl Valuation for ReferenceVenue {
+    fn factors(&self, snapshot: &Snapshot) -> Result<Factors, Unvalued> {
+        screen::factors(snapshot)
+    }
+
+    fn planes(&self, snapshot: &Snapshot, unit: &Unit) -> Result<Planes, Unvalued> {
+        screen::planes(snapshot, unit)
+    }
+
+    fn standing(&self, snapshot: &Snapshot, _key: &UnitKey, unit: &Unit) -> Result<Standing, Unvalued> {
+        Account::of(unit, |id| MarketNow::load(snapshot, id))?.standing()
+    }
+}
+
+impl Adapter for ReferenceVenue {
+    fn manifest(&self, keeper: Address) -> Manifest {
+        let settings = &self.settings;
+        let clearinghouse = settings.clearinghouse;
+        let mut manifest = Manifest {
+            adapter: NAME,
+            contracts: vec![ContractCheck {
+                key: "clearinghouse",
+                address: clearinghouse,
+                code_hash: settings.clearinghouse_code_hash,
+            }],
+            roles: vec![role(
+                "KEEPER_ROLE",
+                keeper,
+                clearinghouse,
+                vec![Tier::InsuranceFund, Tier::AutoDeleverage, Tier::SocialiseLoss],
+            )],
+            allowed_calls: [
+                IClearinghouse::liquidateCall::SELECTOR,
+                IClearinghouse::drawInsuranceCall::SELECTOR,
+                IClearinghouse::autoDeleverageCall::SELECTOR,
+                IClearinghouse::socialiseLossCall::SELECTOR,
+                IClearinghouse::multicallCall::SELECTOR,
+            ]
+            .map(|selector| (clearinghouse, selector))
+            .into(),
+            tiers: vec![Tier::Liquidate, Tier::InsuranceFund, Tier::AutoDeleverage, Tier::SocialiseLoss],
+        };
+        if let Some(steward) = settings.steward {
+            let code_hash = settings.steward_code_hash;
+            manifest.contracts.push(ContractCheck { key: "steward", address: steward, code_hash });
+            manifest.roles.push(role("MOVER_ROLE", keeper, steward, vec![Tier::Recalibrate]));
+            manifest.roles.push(role("STEWARD_ROLE", steward, clearinghouse, vec![Tier::Recalibrate]));
+            manifest.allowed_calls.push((steward, IRiskSteward::moveMarginCall::SELECTOR));
+            manifest.tiers.push(Tier::Recalibrate);
+        }
+        manifest
+    }
+
+    fn filter(&self, book: &Book) -> LogFilter {
+        let listed = state::all::<Feed>(book).map(|(id, _)| Address::from_word(id));
+        let Settings { clearinghouse, steward, feeds, .. } = &self.settings;
+        LogFilter::of(listed.chain([*clearinghouse]).chain(*steward).chain(feeds.iter().copied()))
+    }
+
+    fn apply(&self, book: &Book, block: &BlockRef, logs: &[Log]) -> Result<Applied, ApplyError> {
+        decode::apply(&self.settings, book, block, logs)
+    }
+
+    fn probes(&self, snapshot: &Snapshot, units: &[UnitKey]) -> Vec<Probe> {
+        probes::probes(&self.settings, snapshot, units)
+    }
+
+    fn cases(&self, snapshot: &Snapshot, report: &ScanReport, every: bool) -> BTreeMap<SegmentId, SegmentCase> {
+        cases::cases(&self.settings, snapshot, report, every)
+    }
+
+    fn build(&self, steps: &[Step], keeper: Address) -> Result<Call, BuildError> {
+        encode::build(&self.settings, steps, keeper)
+    }
+
+    fn classify(&self, revert: &[u8]) -> Refusal {
+        refusal::classify(revert)
+    }
+
+    fn effects(&self, logs: &[Log]) -> Vec<Effect> {
+        effects::effects(&self.settings, logs)
+    }
+
+    fn find_units(&self, book: &Book, word: &str) -> Vec<UnitKey> {
+        let known = |key: UnitKey| book.unit(&key).is_some().then_some(key);
+        if let Some((segment, owner)) = word.split_once('/') {
+            let named = segment.parse().ok().zip(owner.parse().ok());
+            return named.map(|(segment, owner)| state::unit_key(segment, owner)).and_then(known).into_iter().collect();
+        }
+        if let Ok(owner) = word.parse::<Address>() {
+            return book.units().filter(|(_, unit)| unit.owner == owner).map(|(key, _)| key.clone()).collect();
+        }
+        word.parse().ok().and_then(known).into_iter().collect()
+    }
+}
+
+fn role(name: &'static str, holder: Address, contract: Address, needed_for: Vec<Tier>) -> RoleCheck {
+    let role: B256 = keccak256(name);
+    let call = IAccessControl::hasRoleCall { role, account: holder };
+    RoleCheck {
+        role: name,
+        needed_for,
+        call: Call::new(contract, call.abi_encode()),
+        mend: format!("let the admin of {contract} call grantRole({role}, {holder})"),
+    }
+}

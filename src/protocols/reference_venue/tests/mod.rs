@@ -1,0 +1,7 @@
+//! The adapter as a whole, on logs built by hand.
+
+mod applying;
+mod casing;
+mod fixture;
+mod sending;
+mod valuing;

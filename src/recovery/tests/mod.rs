@@ -1,0 +1,150 @@
+//! Laws of every plan, on random crashes, executed on a second venue that shares no code with the planner.
+
+mod examples;
+mod generator;
+mod tampering;
+mod venue;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use alloy::primitives::U256;
+
+use super::*;
+use crate::types::{MarketId, SegmentId, UnitKey};
+use generator::{Dice, crashed_venue};
+use venue::{Venue, key};
+
+const ALL: [Tier; 5] =
+    [Tier::Liquidate, Tier::InsuranceFund, Tier::AutoDeleverage, Tier::SocialiseLoss, Tier::Recalibrate];
+
+fn tiers(which: &[Tier]) -> Vec<TierSettings> {
+    which.iter().map(|tier| TierSettings { tier: *tier, absorb_max: None }).collect()
+}
+
+/// Any subset of the tiers, now and then with a limit.
+fn some_tiers(dice: &mut Dice) -> Vec<TierSettings> {
+    let mut chosen = tiers(&ALL);
+    if dice.chance(40) {
+        chosen.retain(|_| !dice.chance(25));
+    }
+    for settings in &mut chosen {
+        settings.absorb_max = dice.chance(10).then(|| U256::from(dice.roll(50_000)));
+    }
+    chosen
+}
+
+fn some_reservations(dice: &mut Dice) -> Reservations {
+    let mut reserved = Reservations::default();
+    if dice.chance(30) {
+        reserved.units = (0..24).filter(|_| dice.chance(10)).map(key).collect();
+        if dice.chance(30) {
+            reserved.fund.insert(SegmentId(1), U256::from(dice.roll(5_000)));
+        }
+        reserved.markets = (0..3).filter(|_| dice.chance(20)).map(MarketId).collect();
+    }
+    reserved
+}
+
+fn units_of(plan: &BalancedPlan) -> BTreeSet<UnitKey> {
+    let mut units: BTreeSet<UnitKey> = plan.steps().iter().filter_map(|s| s.unit.clone()).collect();
+    for step in plan.steps() {
+        match &step.action {
+            Action::Close { fills, .. } => units.extend(fills.iter().map(|f| f.maker.clone())),
+            Action::Deleverage { winners, .. } => units.extend(winners.iter().map(|w| w.unit.clone())),
+            Action::Socialise { payers } => units.extend(payers.iter().map(|p| p.unit.clone())),
+            Action::DrawInsurance { .. } | Action::SetMargin { .. } => {}
+        }
+    }
+    units
+}
+
+/// Executes the plan on the second venue and holds the outcome against the ledger.
+fn execute(venue: &mut Venue, plan: &BalancedPlan, left_alone: &BTreeSet<UnitKey>) {
+    let mut own = U256::ZERO;
+    for step in plan.steps() {
+        venue.execute(step);
+        if step.tier == Tier::Liquidate {
+            own += step.absorbs;
+        }
+    }
+    let absorbed = |tier, word| {
+        let executed = venue.absorbed.get(word).copied().unwrap_or_default();
+        let planned = plan.ledger().absorbed.get(&tier).copied().unwrap_or_default();
+        assert_eq!(U256::from(executed.unsigned_abs()), planned, "{word}");
+    };
+    absorbed(Tier::InsuranceFund, "insurance_fund");
+    absorbed(Tier::AutoDeleverage, "auto_deleverage");
+    absorbed(Tier::SocialiseLoss, "socialise_loss");
+    assert_eq!(own, plan.ledger().absorbed.get(&Tier::Liquidate).copied().unwrap_or_default());
+    let distressed: BTreeSet<UnitKey> = venue.accounts.keys().map(|a| key(*a)).collect();
+    let open = distressed.iter().filter(|unit| !left_alone.contains(*unit));
+    let residual: i128 = open.map(|unit| venue.hole(u16::from_be_bytes(unit.as_bytes().try_into().unwrap()))).sum();
+    assert_eq!(U256::from(residual.unsigned_abs()), plan.ledger().residual, "residual");
+}
+
+#[test]
+fn ten_thousand_random_plans_balance_and_execute() {
+    let mut used: BTreeMap<Tier, u32> = BTreeMap::new();
+    let mut repaired = 0;
+    for seed in 0..10_000 {
+        let mut venue = crashed_venue(seed);
+        let mut dice = Dice(!seed);
+        let (tiers, reserved) = (some_tiers(&mut dice), some_reservations(&mut dice));
+        let policy: &dyn AdlPolicy = if dice.chance(50) { &ProRata } else { &Queue };
+        let case = venue.case();
+        let plan = plan_with(&case, &tiers, policy, &reserved).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+        assert!(units_of(&plan).is_disjoint(&reserved.units), "seed {seed}: a unit in flight is touched");
+        assert!(plan.steps().iter().all(|s| tiers.iter().any(|t| t.tier == s.tier)), "seed {seed}: a tier not in use");
+        for settings in &tiers {
+            let absorbed = plan.ledger().absorbed.get(&settings.tier).copied().unwrap_or_default();
+            assert!(
+                settings.absorb_max.is_none_or(|max| absorbed <= max),
+                "seed {seed}: {} above limit",
+                settings.tier
+            );
+        }
+        for tier in plan.steps().iter().map(|s| s.tier).collect::<BTreeSet<_>>() {
+            *used.entry(tier).or_default() += 1;
+        }
+        repaired += u32::from(!plan.ledger().shortfall.is_zero() && plan.ledger().residual.is_zero());
+        let outcome = std::panic::catch_unwind(move || execute(&mut venue, &plan, &reserved.units));
+        assert!(outcome.is_ok(), "seed {seed}");
+    }
+    // The laws above say nothing about plans that do nothing.
+    for tier in ALL {
+        assert!(used.get(&tier).copied().unwrap_or(0) >= 300, "{tier} is hardly reached: {used:?}");
+    }
+    assert!(repaired >= 2_000, "only {repaired} plans repair all of a loss");
+}
+
+#[test]
+fn the_same_case_gives_the_same_plan_whatever_order_it_was_built_in() {
+    for seed in 0..200 {
+        let case = crashed_venue(seed).case();
+        let mut shuffled = case.clone();
+        shuffled.solvent = case.solvent.clone().into_iter().rev().collect();
+        shuffled.markets = case.markets.clone().into_iter().rev().collect();
+        for policy in [&ProRata as &dyn AdlPolicy, &Queue] {
+            let [a, b] = [&case, &shuffled].map(|case| {
+                let plan = plan_with(case, &tiers(&ALL), policy, &Reservations::default()).unwrap();
+                serde_json::to_vec(&plan).unwrap()
+            });
+            assert_eq!(a, b, "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn a_blocked_segment_is_not_touched_and_its_loss_is_residual() {
+    let (venue, case) = (0..)
+        .map(crashed_venue)
+        .map(|v| (v.clone(), v.case()))
+        .find(|(_, case)| case.distressed.first().is_some_and(|unit| unit.equity.is_negative()))
+        .unwrap();
+    let blocked = SegmentCase { blocked: Some("price of market 0 is 70 s old".to_owned()), ..case };
+    let plan = plan(&blocked, &tiers(&ALL), &Reservations::default()).unwrap();
+    let holes: i128 = venue.accounts.keys().map(|a| venue.hole(*a)).sum();
+    assert!(plan.steps().is_empty());
+    assert_eq!(plan.ledger().residual, U256::from(holes.unsigned_abs()));
+    assert!(plan.notes()[0].contains("70 s old"));
+}

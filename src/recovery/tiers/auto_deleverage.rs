@@ -1,0 +1,145 @@
+//! Winners are closed against a bankrupt unit at its bankruptcy price, once the fund can pay nothing more.
+//!
+//! Market by market, largest loss first. All lots of one market together pay the whole shortfall, a part of them its
+//! part; so where the winners of the first market cannot take all lots, the next market's pay the rest. A winner pays at
+//! most its profit in that market and at most its surplus, so that nobody is tipped over, and not a unit more than the
+//! venue will charge it.
+
+use alloy::primitives::U256;
+
+use super::{TierModule, Violation, Work};
+use crate::{
+    recovery::{Action, Deleveraging, Step, Tier, adl::Candidate, state::BPS},
+    types::{
+        MarketId, UnitKey,
+        math::{mul_div_ceil, mul_div_floor, positive_part},
+    },
+};
+
+/// Winners that a policy chooses from, those of the largest profit, unless more are needed to take all lots: a bound on
+/// the gas of one transaction.
+const WINNERS_PREFERRED: usize = 64;
+
+/// How much more than planned a winner may be charged when prices move before execution, within its capacity.
+const LOSS_TOLERANCE_BPS: U256 = U256::from_limbs([100, 0, 0, 0]);
+
+pub(super) struct AutoDeleverage;
+
+impl TierModule for AutoDeleverage {
+    fn absorb(&self, work: &mut Work<'_>, unit: &UnitKey) -> Result<(), Violation> {
+        if work.state.hole(unit)?.is_zero() || work.waits || !work.may_pass_fund(unit) {
+            return Ok(());
+        }
+        for market in work.state.markets_by_loss(unit)? {
+            deleverage(work, unit, market)?;
+            if work.state.hole(unit)?.is_zero() {
+                return Ok(());
+            }
+        }
+        if winners_in_use(work, unit)? {
+            work.waits = true;
+            work.note(format!("{unit} waits: winners that could pay are in use by other transactions"));
+        } else if !work.state.account(unit)?.positions.is_empty() {
+            work.note(format!("{unit}: the winners' profit and surplus take no more of its shortfall"));
+        }
+        Ok(())
+    }
+}
+
+fn deleverage(work: &mut Work<'_>, unit: &UnitKey, market: MarketId) -> Result<(), Violation> {
+    let hole = work.state.hole(unit)?;
+    let open = work.state.lots(unit, market).unsigned_abs();
+    let candidates = candidates(work, unit, market)?;
+    let winners = charge(work, &candidates, hole, open);
+    if winners.is_empty() {
+        return Ok(());
+    }
+    work.state.deleverage(unit, market, &winners)?;
+    let absorbs = winners.iter().fold(U256::ZERO, |sum, winner| sum + winner.loss);
+    let count = winners.len();
+    work.push(Step {
+        tier: Tier::AutoDeleverage,
+        unit: Some(unit.clone()),
+        action: Action::Deleverage { market, winners },
+        absorbs,
+        why: format!("{hole} short and the fund can pay nothing more: {count} winners of market {market} close at the bankruptcy price"),
+    });
+    Ok(())
+}
+
+/// Whether the unit holds the other side of a profit that the account makes in this market.
+fn faces(work: &Work<'_>, unit: &UnitKey, winner: &UnitKey, market: MarketId) -> Result<bool, Violation> {
+    let (held, other) = (work.state.lots(unit, market), work.state.lots(winner, market));
+    let opposite = !other.is_zero() && other.is_negative() != held.is_negative();
+    Ok(opposite && !positive_part(work.state.pnl(work.state.account(winner)?, market)).is_zero())
+}
+
+/// Who can pay in this market, and with how many lots, most profitable first.
+fn candidates(work: &Work<'_>, unit: &UnitKey, market: MarketId) -> Result<Vec<Candidate>, Violation> {
+    let hole = work.state.hole(unit)?;
+    let open = work.state.lots(unit, market).unsigned_abs();
+    let mut found = Vec::new();
+    for key in work.case.solvent.keys() {
+        if in_use(work, key) || !faces(work, unit, key, market)? {
+            continue;
+        }
+        let account = work.state.account(key)?;
+        let profit = positive_part(work.state.pnl(account, market));
+        let capacity = profit.min(positive_part(work.state.surplus(account)));
+        // The price of a lot only falls while winners are charged, each rounded up, so this many lots cost no more.
+        let affordable = mul_div_floor(capacity, open, hole).unwrap_or(U256::MAX);
+        let lots = work.state.lots(key, market).unsigned_abs();
+        let lots_max = lots.min(affordable);
+        if lots_max.is_zero() {
+            continue;
+        }
+        let notional = lots * work.state.market(market)?.mark_price;
+        let equity = positive_part(work.state.equity(account));
+        found.push(Candidate { unit: key.clone(), lots_max, profit, capacity, notional, equity });
+    }
+    found.sort_by(|a, b| b.profit.cmp(&a.profit).then_with(|| a.unit.cmp(&b.unit)));
+    let mut covered = U256::ZERO;
+    let needed = found.iter().enumerate().take_while(|(index, candidate)| {
+        let wanted = *index < WINNERS_PREFERRED || covered < open;
+        covered += candidate.lots_max;
+        wanted
+    });
+    let kept = needed.count();
+    found.truncate(kept);
+    Ok(found)
+}
+
+/// The policy's choice, with what the venue will charge each: ceil(shortfall left · lots / lots left), in order. Ends
+/// where the shortfall or the tier's allowance does.
+fn charge(work: &Work<'_>, candidates: &[Candidate], hole: U256, open: U256) -> Vec<Deleveraging> {
+    let mut allowance = work.allowance(Tier::AutoDeleverage);
+    let (mut hole_left, mut lots_left, mut winners) = (hole, open, Vec::new());
+    for (index, lots) in work.policy.allot(candidates, open) {
+        let candidate = &candidates[index];
+        let Some(loss) = mul_div_ceil(hole_left, lots, lots_left) else { break };
+        if hole_left.is_zero() || loss > allowance {
+            break;
+        }
+        let tolerated = loss + mul_div_ceil(loss, LOSS_TOLERANCE_BPS, BPS).unwrap_or_default();
+        let loss_max = tolerated.min(candidate.capacity);
+        winners.push(Deleveraging { unit: candidate.unit.clone(), lots, loss, loss_max });
+        (hole_left, lots_left, allowance) = (hole_left - loss, lots_left - lots, allowance - loss);
+    }
+    winners
+}
+
+/// Touched by a transaction in flight, or by this plan as a maker: its figures are not certain.
+fn in_use(work: &Work<'_>, unit: &UnitKey) -> bool {
+    work.reserved(unit) || work.state.makers.contains(unit)
+}
+
+fn winners_in_use(work: &Work<'_>, unit: &UnitKey) -> Result<bool, Violation> {
+    for market in work.state.markets_by_loss(unit)? {
+        for key in work.case.solvent.keys().filter(|key| in_use(work, key)) {
+            if faces(work, unit, key, market)? {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}

@@ -1,0 +1,319 @@
+//! The composition root: configuration to parts, parts to pipelines, pipelines to a process that ends in order.
+//!
+//! Invariants: deployments share nothing but the process, the journal's pool and the alert queue; one that cannot start
+//! or breaks is halted, told, and tried again, and the others never notice; a process none of whose deployments can
+//! start ends with one line a fault.
+//! Must not: decide anything.
+
+mod ports;
+pub mod preflight;
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use anyhow::{Context, bail};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use crate::{
+    alerts::{Alert, AlertKey, AlertKind, AlertMetrics, AlertSettings, AlertSink, Alerts, Severity, WebhookSettings},
+    chain::RpcMetrics,
+    config::{self, Config},
+    executor::{
+        self, Executor, ExecutorMetrics, ExecutorSettings, FeeSettings, Gate, GateSettings, PauseSwitch, SettleSettings,
+    },
+    indexer::{Indexer, IndexerMetrics, IndexerSettings},
+    journal::Journal,
+    ops::{Health, Limits, Metrics, OpsServer},
+    pipeline::{Pipeline, PipelineMetrics, PipelineSettings},
+    recovery::{ProRata, Queue, TierSettings},
+    scanner::ScanSettings,
+    types::DeploymentName,
+};
+
+/// Pause before a halted deployment is tried again.
+const RESTART_PAUSE: Duration = Duration::from_secs(10);
+/// How long queued alerts may take to go out at the end.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// How often the journal is asked whether it is there.
+const PING_EVERY: Duration = Duration::from_secs(5);
+
+/// Connects to the database. The error names the key and the mend.
+pub async fn connect_journal(database: &config::Database) -> anyhow::Result<Journal> {
+    Journal::connect(database.url.expose(), database.connections_max).await.map_err(|error| {
+        anyhow::anyhow!("database.url: {error}; check that Postgres runs there and that user and database exist")
+    })
+}
+
+/// The same, and refuses a schema that is not this build's.
+pub async fn open_journal(database: &config::Database) -> anyhow::Result<Journal> {
+    let journal = connect_journal(database).await?;
+    journal.check_schema().await.map_err(|error| anyhow::anyhow!("database: {error}"))?;
+    Ok(journal)
+}
+
+/// Every stage's metrics in one registry.
+struct StageMetrics {
+    rpc: RpcMetrics,
+    indexer: IndexerMetrics,
+    executor: ExecutorMetrics,
+    pipeline: PipelineMetrics,
+}
+
+/// What all deployments of the process share.
+struct Shared {
+    journal: Journal,
+    alerts: Arc<dyn AlertSink>,
+    health: Health,
+    head_age_max: Duration,
+    metrics: StageMetrics,
+}
+
+/// Runs every enabled deployment until `stop`.
+pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+    config.enabled_deployments()?;
+    let journal = open_journal(&config.database).await?;
+    let metrics = Metrics::new()?;
+    let registry = metrics.registry();
+    let (alerts, alerts_task) = Alerts::start(
+        alert_settings(&config.alerts),
+        Some(Arc::new(ports::AlertStore::new(journal.clone()))),
+        AlertMetrics::new(registry)?,
+    )?;
+    let health = Health::new(limits(&config.ops));
+    let shared = Arc::new(Shared {
+        journal,
+        alerts: Arc::new(alerts),
+        health: health.clone(),
+        head_age_max: Duration::from_secs(config.ops.head_age_max_seconds),
+        metrics: StageMetrics {
+            rpc: RpcMetrics::new(registry)?,
+            indexer: IndexerMetrics::new(registry)?,
+            executor: ExecutorMetrics::new(registry)?,
+            pipeline: PipelineMetrics::new(registry)?,
+        },
+    });
+    let server = OpsServer::bind(config.ops.listen).await?;
+    info!(address = %server.address(), "operators' endpoints listen");
+    let mut tasks = JoinSet::new();
+    let server_stop = CancellationToken::new();
+    tasks.spawn(server.serve(metrics, health, server_stop.clone()));
+    let outcome = run_deployments(&config, &shared, &stop).await;
+    server_stop.cancel();
+    while tasks.join_next().await.is_some() {}
+    alerts_task.finish(FAREWELL).await;
+    shared.journal.close().await;
+    info!("stopped");
+    outcome
+}
+
+async fn run_deployments(config: &Config, shared: &Arc<Shared>, stop: &CancellationToken) -> anyhow::Result<()> {
+    let mut faults = Vec::new();
+    let mut passed = Vec::new();
+    for (name, deployment) in config.enabled_deployments()? {
+        match preflight::check(name, deployment, shared.metrics.rpc.for_deployment(name)).await {
+            Ok(ready) => passed.push((name, deployment, Some(ready))),
+            Err(found) => {
+                faults.extend(found.iter().map(ToString::to_string));
+                shared.halted(name, &found);
+                passed.push((name, deployment, None));
+            }
+        }
+    }
+    if passed.iter().all(|(_, _, ready)| ready.is_none()) {
+        bail!(faults.join("\n"));
+    }
+    let mut tasks = JoinSet::new();
+    for (name, deployment, ready) in passed {
+        let (name, deployment) = (name.clone(), deployment.clone());
+        tasks.spawn(supervise(name, deployment, ready, Arc::clone(shared), stop.clone()));
+    }
+    tasks.spawn(watch_journal(Arc::clone(shared), config.deployments.keys().cloned().collect(), stop.clone()));
+    while let Some(ended) = tasks.join_next().await {
+        ended.context("a deployment's task")?;
+    }
+    Ok(())
+}
+
+/// Tells health whether the journal answers.
+async fn watch_journal(shared: Arc<Shared>, names: Vec<DeploymentName>, stop: CancellationToken) {
+    loop {
+        if shared.journal.ping().await.is_ok() {
+            for name in &names {
+                shared.health.deployment(name).journal_ok();
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(PING_EVERY) => {}
+        }
+    }
+}
+
+/// Keeps one deployment running: a pipeline that ends for any reason but shutdown is told and started anew.
+async fn supervise(
+    name: DeploymentName,
+    deployment: config::Deployment,
+    mut ready: Option<preflight::Ready>,
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+) {
+    while !stop.is_cancelled() {
+        let checked = match ready.take() {
+            Some(ready) => Ok(ready),
+            None => preflight::check(&name, &deployment, shared.metrics.rpc.for_deployment(&name)).await,
+        };
+        match checked {
+            Err(faults) => shared.halted(&name, &faults),
+            Ok(ready) => {
+                if let Err(error) = run_deployment(&name, &deployment, ready, &shared, &stop).await {
+                    shared.halted(&name, &[format!("{error:#}")]);
+                }
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(RESTART_PAUSE) => {}
+        }
+    }
+}
+
+async fn run_deployment(
+    name: &DeploymentName,
+    deployment: &config::Deployment,
+    ready: preflight::Ready,
+    shared: &Shared,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let journal = shared.journal.clone();
+    let Some(lock) = journal.lock_deployment(name).await? else {
+        bail!("another process runs this deployment; stop it first");
+    };
+    let settings = deployment.redacted_json();
+    let id = journal.register_deployment(name, deployment.chain_id, &deployment.protocol.adapter, &settings).await?;
+    let health = shared.health.deployment(name);
+    health.lock_held(true);
+    health.halted(None);
+    shared.alerts.resolve(&AlertKey::new(AlertKind::DeploymentHalted, Some(name), ""));
+    info!(deployment = %name, keeper = %ready.signer.address(), dry_run = deployment.executor.dry_run, "deployment starts");
+    let manifest = ready.adapter.manifest(ready.signer.address());
+    let gate = GateSettings {
+        chain_id: deployment.chain_id,
+        dry_run: deployment.executor.dry_run,
+        allowed_calls: manifest.allowed_calls.iter().copied().collect::<BTreeSet<_>>(),
+        spend_per_hour_max_wei: deployment.executor.spend_per_hour_max_wei.0,
+        transactions_per_block_max: u32::try_from(deployment.executor.actions_per_block_max).unwrap_or(u32::MAX),
+        pause_file: deployment.executor.pause_file.clone(),
+    };
+    let parts = executor::Parts {
+        chain: ready.rpc.clone(),
+        journal: journal.clone(),
+        adapter: Arc::clone(&ready.adapter),
+        gate: Gate::new(ready.signer, gate, PauseSwitch::default()),
+        metrics: shared.metrics.executor.for_deployment(name),
+        alerts: Arc::clone(&shared.alerts),
+    };
+    let executor =
+        Executor::new(parts, executor::Deployment { id, name: name.clone() }, executor_settings(&deployment.executor));
+    let indexer = Indexer::new(
+        ready.rpc.clone(),
+        Arc::clone(&ready.adapter),
+        ports::Cache::new(journal.clone(), id),
+        indexer_settings(deployment),
+        shared.metrics.indexer.for_deployment(name),
+    );
+    let pipeline = Pipeline {
+        name: name.clone(),
+        deployment: id,
+        settings: pipeline_settings(deployment, shared.head_age_max),
+        rpc: ready.rpc,
+        adapter: ready.adapter,
+        journal,
+        lock,
+        indexer,
+        executor,
+        alerts: Arc::clone(&shared.alerts),
+        health: health.clone(),
+        meter: shared.metrics.pipeline.for_deployment(name),
+    };
+    let ended = pipeline.run(stop.clone()).await;
+    health.lock_held(false);
+    ended
+}
+
+impl Shared {
+    /// Says that a deployment does not act, to the log, to `/readyz` and as an alert.
+    fn halted(&self, name: &DeploymentName, faults: &[impl ToString]) {
+        let reason = faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        error!(deployment = %name, reason, "deployment halted");
+        self.health.deployment(name).halted(Some(reason.clone()));
+        self.alerts.raise(Alert::new(AlertKey::new(AlertKind::DeploymentHalted, Some(name), ""), reason));
+    }
+}
+
+fn alert_settings(alerts: &config::Alerts) -> AlertSettings {
+    let webhook = |webhook: &config::Webhook| WebhookSettings {
+        name: webhook.name.clone(),
+        url: webhook.url.expose().to_owned(),
+        secret: webhook.secret.as_ref().map(|secret| secret.expose().to_owned()),
+        min_severity: match webhook.min_severity {
+            config::Severity::Info => Severity::Info,
+            config::Severity::Warning => Severity::Warning,
+            config::Severity::Critical => Severity::Critical,
+        },
+        timeout: Duration::from_millis(webhook.timeout_ms),
+    };
+    AlertSettings {
+        repeat_after: Duration::from_secs(alerts.repeat_after_seconds),
+        webhooks: alerts.webhooks.iter().map(webhook).collect(),
+    }
+}
+
+fn limits(ops: &config::Ops) -> Limits {
+    Limits {
+        head_age_max: Duration::from_secs(ops.head_age_max_seconds),
+        scan_age_max: Duration::from_secs(ops.scan_age_max_seconds),
+        journal_age_max: Duration::from_secs(ops.journal_age_max_seconds),
+        lag_blocks_max: ops.lag_blocks_max,
+    }
+}
+
+fn executor_settings(executor: &config::Executor) -> ExecutorSettings {
+    ExecutorSettings {
+        fees: FeeSettings { fee_cap_wei: executor.fee_cap_wei.0, tx_gas_max: executor.tx_gas_max },
+        settle: SettleSettings {
+            finality_depth_blocks: executor.finality_depth_blocks,
+            replace_after_blocks: executor.replace_after_blocks,
+            cancel_after_blocks: executor.cancel_after_blocks,
+        },
+        actions_per_block_max: executor.actions_per_block_max,
+        balance_min_wei: executor.balance_min_wei.0,
+    }
+}
+
+fn indexer_settings(deployment: &config::Deployment) -> IndexerSettings {
+    IndexerSettings {
+        start_block: deployment.start_block,
+        reorg_depth_max: deployment.indexer.reorg_depth_max,
+        backfill_chunk_blocks: deployment.indexer.backfill_chunk_blocks,
+        audit_every_blocks: deployment.indexer.audit_every_blocks,
+        audit_units: deployment.indexer.audit_units,
+    }
+}
+
+fn pipeline_settings(deployment: &config::Deployment, head_age_max: Duration) -> PipelineSettings {
+    let tier = |tier: &config::RecoveryTier| TierSettings {
+        tier: tier.tier,
+        absorb_max: tier.absorb_max.as_ref().map(|amount| amount.0),
+    };
+    PipelineSettings {
+        scan: ScanSettings { at_risk_health_factor_bps: deployment.scanner.at_risk_health_factor_bps },
+        tiers: deployment.recovery.tiers.iter().map(tier).collect(),
+        adl_policy: match deployment.recovery.adl_policy {
+            config::AdlPolicy::ProRata => &ProRata,
+            config::AdlPolicy::Queue => &Queue,
+        },
+        dry_run: deployment.executor.dry_run,
+        head_age_max,
+    }
+}

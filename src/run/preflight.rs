@@ -1,0 +1,133 @@
+//! What must be true before a deployment may act: endpoint, chain id, code, roles, key.
+//!
+//! Each fault is one line that names the configuration key and the mend. Must not: send anything, or stop at the first
+//! fault that does not make the next check meaningless.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use crate::{
+    chain::{Endpoint, Rpc, RpcMeter, RpcSettings},
+    config,
+    executor::signer::{self, KeySource, PasswordSource, Signer},
+    protocols::{self, Adapter, ContractCheck, RoleCheck},
+    recovery::Tier,
+    types::{Address, BlockRef, CallOutcome, DeploymentName},
+};
+
+/// One thing that is wrong with a deployment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The configuration key in full.
+    pub key: String,
+    /// What is wrong and, after a semicolon, what to do.
+    pub problem: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.key, self.problem)
+    }
+}
+
+/// A deployment that passed.
+pub struct Ready {
+    /// Its node.
+    pub rpc: Rpc,
+    /// Its protocol.
+    pub adapter: Arc<dyn Adapter>,
+    /// Its keeper.
+    pub signer: Box<dyn Signer>,
+    /// The head the checks were made at.
+    pub head: BlockRef,
+}
+
+/// Checks one deployment against its chain.
+pub async fn check(
+    name: &DeploymentName,
+    deployment: &config::Deployment,
+    meter: RpcMeter,
+) -> Result<Ready, Vec<Fault>> {
+    let at = |key: &str, problem: String| Fault { key: format!("deployments.{name}.{key}"), problem };
+    let settings = deployment.protocol.settings.clone();
+    let adapter = protocols::adapter(&deployment.protocol.adapter, serde_json::Value::Object(settings))
+        .map_err(|error| vec![at("protocol", error.to_string())])?;
+    let signer = signer::open(&key_source(&deployment.executor.signer))
+        .map_err(|error| vec![at("executor.signer", error.to_string())])?;
+    let rpc = connect(deployment, meter).await.map_err(|problem| vec![at("rpc.url", problem)])?;
+    let unreachable = |error| vec![at("rpc.url", format!("{error}; check the endpoint and that it is reachable"))];
+    let chain_id = rpc.chain_id().await.map_err(unreachable)?;
+    if chain_id != deployment.chain_id {
+        let problem = format!(
+            "configured {}, but the endpoint answers {chain_id}; point rpc.url at the right chain or mend chain_id",
+            deployment.chain_id
+        );
+        return Err(vec![at("chain_id", problem)]);
+    }
+    let head = rpc.head().await.map_err(unreachable)?;
+    let manifest = adapter.manifest(signer.address());
+    let mut faults = Vec::new();
+    for contract in &manifest.contracts {
+        let fault = contract_fault(&rpc, contract, &head).await;
+        faults.extend(fault.map(|problem| at(&format!("protocol.{}", contract.key), problem)));
+    }
+    // a role cannot be asked of a contract that is not there
+    if faults.is_empty() {
+        let tiers: Vec<Tier> = deployment.recovery.tiers.iter().map(|tier| tier.tier).collect();
+        for role in manifest.roles.iter().filter(|role| role.needed_for.iter().any(|tier| tiers.contains(tier))) {
+            let fault = role_fault(&rpc, role, signer.address(), &head).await;
+            faults.extend(fault.map(|problem| at("executor.signer", problem)));
+        }
+    }
+    if faults.is_empty() { Ok(Ready { rpc, adapter, signer, head }) } else { Err(faults) }
+}
+
+async fn connect(deployment: &config::Deployment, meter: RpcMeter) -> Result<Rpc, String> {
+    let url: Endpoint = deployment.rpc.url.expose().parse().map_err(|error| format!("{error}"))?;
+    let settings = RpcSettings {
+        url,
+        timeout: Duration::from_millis(deployment.rpc.timeout_ms),
+        poll_interval: Duration::from_millis(deployment.rpc.poll_interval_ms),
+        log_range_blocks_max: deployment.rpc.log_range_blocks_max,
+    };
+    Rpc::connect(&settings, meter)
+        .await
+        .map_err(|error| format!("{error}; check the endpoint and that it is reachable"))
+}
+
+async fn contract_fault(rpc: &Rpc, contract: &ContractCheck, head: &BlockRef) -> Option<String> {
+    let address = contract.address;
+    let code = match rpc.code(address, head.hash).await {
+        Ok(code) => code,
+        Err(error) => return Some(format!("the code of {address} cannot be read: {error}; try again")),
+    };
+    if code.is_empty() {
+        return Some(format!("{address} has no code on this chain; write the contract's address"));
+    }
+    let hash = alloy::primitives::keccak256(&code);
+    let pinned = contract.code_hash.filter(|pinned| *pinned != hash)?;
+    Some(format!("{address} has code {hash}, not the pinned {pinned}; verify the new code, then pin its hash"))
+}
+
+async fn role_fault(rpc: &Rpc, role: &RoleCheck, keeper: Address, head: &BlockRef) -> Option<String> {
+    let held = match rpc.call(&role.call, None, head.hash).await {
+        Ok(CallOutcome::Returned(word)) => word.iter().any(|byte| *byte != 0),
+        Ok(CallOutcome::Reverted(_)) => false,
+        Err(error) => return Some(format!("{} cannot be read: {error}; try again", role.role)),
+    };
+    let tiers: Vec<&str> = role.needed_for.iter().map(|tier| tier.as_str()).collect();
+    (!held).then(|| format!("keeper {keeper} lacks {}, needed for {}; {}", role.role, tiers.join(", "), role.mend))
+}
+
+fn key_source(signer: &config::Signer) -> KeySource {
+    match signer.clone() {
+        config::Signer::Watch { address } => KeySource::Watch { address },
+        config::Signer::Env { variable } => KeySource::Env { variable },
+        config::Signer::KeyFile { path } => KeySource::KeyFile { path },
+        config::Signer::Keystore { path, password_env: Some(variable), .. } => {
+            KeySource::Keystore { path, password: PasswordSource::Env { variable } }
+        }
+        config::Signer::Keystore { path, password_file, .. } => {
+            KeySource::Keystore { path, password: PasswordSource::File { path: password_file.unwrap_or_default() } }
+        }
+    }
+}
