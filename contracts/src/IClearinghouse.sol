@@ -80,9 +80,13 @@ interface IClearinghouse {
     event CashChanged(uint16 indexed segment, address indexed account, int256 cash);
     event PositionChanged(uint16 indexed market, address indexed account, int256 lots, int256 quote);
     event FundChanged(uint16 indexed segment, uint256 balance);
-    event OrderPlaced(uint64 indexed order, uint16 indexed market, address indexed maker, bool isBuy, uint256 price, uint64 lots);
+    event OrderPlaced(
+        uint64 indexed order, uint16 indexed market, address indexed maker, bool isBuy, uint256 price, uint64 lots
+    );
     event OrderChanged(uint64 indexed order, uint64 lots); // lots still open; 0 = gone
-    event SocialisationOpened(uint16 indexed segment, address indexed bankrupt, uint64 round, uint256 shortfall, uint256 base);
+    event SocialisationOpened(
+        uint16 indexed segment, address indexed bankrupt, uint64 round, uint256 shortfall, uint256 base
+    );
 
     // ---- what happened and why
     event Deposited(uint16 indexed segment, address indexed account, uint256 amount);
@@ -91,11 +95,19 @@ interface IClearinghouse {
     event Traded(uint16 indexed market, address indexed buyer, address indexed seller, uint64 lots, uint256 price);
     /// One per call. realisedPnl is what closing `lots` moved from the position to cash, before the fee.
     event Liquidated(
-        uint16 indexed market, address indexed account, address indexed keeper, uint64 lots, int256 realisedPnl, uint256 fee, int256 equityAfter
+        uint16 indexed market,
+        address indexed account,
+        address indexed keeper,
+        uint64 lots,
+        int256 realisedPnl,
+        uint256 fee,
+        int256 equityAfter
     );
     event InsuranceDrawn(uint16 indexed segment, address indexed account, uint256 amount, uint256 shortfallAfter);
     /// One per winner. loss is what the winner pays against the mark.
-    event Deleveraged(uint16 indexed market, address indexed bankrupt, address indexed winner, uint64 lots, uint256 loss);
+    event Deleveraged(
+        uint16 indexed market, address indexed bankrupt, address indexed winner, uint64 lots, uint256 loss
+    );
     event LossSocialised(uint16 indexed segment, address indexed bankrupt, address indexed payer, uint256 amount);
 
     // ---- refusals

@@ -49,10 +49,7 @@ abstract contract Margin is Ledger {
         }
     }
 
-    function _addPosition(AccountState memory state, uint16 marketId, address account, bool refuseStale)
-        private
-        view
-    {
+    function _addPosition(AccountState memory state, uint16 marketId, address account, bool refuseStale) private view {
         Position memory held = _positions[marketId][account];
         if (held.lots == 0) return;
         MarketState storage listed = _markets[marketId];

@@ -237,10 +237,7 @@ abstract contract Recovery is Trading, AccessControl {
 
     /// The round that is open, or a new one: when the shortfall is more than the round still asks for (so the old one was
     /// paid and this is another), or when the round has been open too long for its base to mean anything.
-    function _currentRound(uint16 segment, address bankrupt, uint256 shortfall)
-        private
-        returns (Round storage round)
-    {
+    function _currentRound(uint16 segment, address bankrupt, uint256 shortfall) private returns (Round storage round) {
         round = _rounds[segment][bankrupt];
         if (shortfall <= round.unpaid && block.number < round.openedAtBlock + ROUND_BLOCKS) return round;
         round.number += 1;
@@ -265,8 +262,7 @@ abstract contract Recovery is Trading, AccessControl {
             revert AlreadyCharged(payer.account, round.number);
         }
         int256 equity = _freshState(segment, payer.account).equity;
-        uint256 share =
-            equity > 0 ? Math.mulDiv(round.shortfall, uint256(equity), round.base, Math.Rounding.Ceil) : 0;
+        uint256 share = equity > 0 ? Math.mulDiv(round.shortfall, uint256(equity), round.base, Math.Rounding.Ceil) : 0;
         if (payer.amount > share) revert ShareTooLarge(payer.account, payer.amount, share);
 
         _chargedIn[segment][bankrupt][payer.account] = round.number;

@@ -2,6 +2,7 @@
 pragma solidity ^0.8.24;
 
 import {IClearinghouse} from "../src/IClearinghouse.sol";
+import {Vm} from "./base/Test.sol";
 import {Venue} from "./base/Venue.sol";
 
 /// alice is 10 long at 1000 with 1,100 of cash: liquidatable below 937, below half of her
@@ -52,6 +53,25 @@ contract LiquidationTest is Venue {
         _as(carol, abi.encodeCall(venue.fillOrder, (ask, 3))); // 7 left
         _post(BTC, 885); // equity 295, maintenance 310
         vm.assertEq(uint256(venue.maxLiquidatableLots(BTC, alice)), 4, "four of seven");
+    }
+
+    function test_exactlyHalfTheMaintenanceMarginIsMild() public {
+        _deposit(SEG, alice, 125);
+        _post(BTC, 900); // equity 225, maintenance 450
+        vm.assertEq(uint256(venue.maxLiquidatableLots(BTC, alice)), 5, "half");
+    }
+
+    function test_theEventTellsWhatHappenedEvenWhenTheAccountCollectsItsOwnFee() public {
+        _post(BTC, 912);
+        uint64 bid = _place(carol, BTC, true, 912, 10);
+        vm.recordLogs();
+        _as(alice, abi.encodeCall(venue.liquidate, (BTC, alice, _fills(bid, 10), alice)));
+        Vm.Log[] memory logs = vm.getRecordedLogs();
+        bytes memory told = logs[logs.length - 1].data;
+        vm.assertTrue(logs[logs.length - 1].topics[0] == IClearinghouse.Liquidated.selector, "the last event");
+        // closes 88 a lot below her price; pays 91 and gets 45 of it back
+        vm.assertEq(told, abi.encode(uint64(10), int256(-880), uint256(91), int256(174)), "values");
+        vm.assertEq(_equity(SEG, alice), 174, "and that is the truth");
     }
 
     function test_aDeepBreachLosesAll() public {
@@ -165,8 +185,7 @@ contract LiquidationTest is Venue {
     function test_emptyFillsAndUnknownMarketsAreRefused() public {
         _post(BTC, 912);
         bytes memory zero = abi.encodeWithSelector(IClearinghouse.ZeroAmount.selector);
-        bytes memory none =
-            abi.encodeCall(venue.liquidate, (BTC, alice, new IClearinghouse.Fill[](0), dave));
+        bytes memory none = abi.encodeCall(venue.liquidate, (BTC, alice, new IClearinghouse.Fill[](0), dave));
         _refused(dave, none, zero);
         uint64 bid = _place(carol, BTC, true, 912, 10);
         _refused(dave, _liquidation(bid, 0), zero);

@@ -35,6 +35,17 @@ contract StewardTest is Venue {
         _move(400, 800);
     }
 
+    function test_aStepThatIsTooLargeByAFractionIsRefused() public {
+        uint16[4] memory walk = [uint16(1_200), 1_440, 1_728, 2_004];
+        for (uint256 i = 0; i < walk.length; i++) {
+            _move(500, walk[i]);
+            vm.warp(block.timestamp + 60);
+        }
+        // 20 % of 2004 is 400.8
+        _marginRefused(500, 2_405, abi.encodeWithSelector(IRiskSteward.StepTooLarge.selector, BTC, 2_004, 2_405));
+        _move(500, 2_404);
+    }
+
     function test_theNextStepWaits() public {
         _move(600, 1_200);
         vm.warp(START + 59);

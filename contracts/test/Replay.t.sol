@@ -87,7 +87,8 @@ contract ReplayTest is Handler {
         if (kind == IClearinghouse.CashChanged.selector) {
             _cashSeen[_key(log)][_account(log)] = abi.decode(log.data, (int256));
         } else if (kind == IClearinghouse.PositionChanged.selector) {
-            (_lotsSeen[_key(log)][_account(log)], _quoteSeen[_key(log)][_account(log)]) = abi.decode(log.data, (int256, int256));
+            (_lotsSeen[_key(log)][_account(log)], _quoteSeen[_key(log)][_account(log)]) =
+                abi.decode(log.data, (int256, int256));
         } else if (kind == IClearinghouse.FundChanged.selector) {
             _fundSeen[_key(log)] = abi.decode(log.data, (uint256));
         } else if (kind == IClearinghouse.FundFloorSet.selector) {

@@ -61,9 +61,8 @@ contract TradingTest is Venue {
     function test_withdrawPaysNoUnrealisedProfit() public {
         _open();
         _post(BTC, 2_000);
-        bytes memory reason = abi.encodeWithSelector(
-            IClearinghouse.InsufficientLiquidity.selector, SEG, uint256(1_101), uint256(1_100)
-        );
+        bytes memory reason =
+            abi.encodeWithSelector(IClearinghouse.InsufficientLiquidity.selector, SEG, uint256(1_101), uint256(1_100));
         _refused(alice, abi.encodeCall(venue.withdraw, (SEG, 1_101)), reason);
     }
 
@@ -192,6 +191,18 @@ contract TradingTest is Venue {
         uint64 bid = _place(bob, BTC, true, 900, 5);
         _as(alice, abi.encodeCall(venue.fillOrder, (bid, 5))); // equity 250, maintenance 233
         vm.assertEq(_surplus(SEG, alice), 17, "surplus");
+    }
+
+    function test_anUnhealthyAccountMayNotReduceItsSurplus() public {
+        _open();
+        _post(BTC, 930); // surplus -65
+        uint64 low = _place(bob, BTC, true, 883, 5);
+        bytes memory reason =
+            abi.encodeWithSelector(IClearinghouse.InsufficientMargin.selector, alice, int256(165), uint256(465));
+        _refused(alice, abi.encodeCall(venue.fillOrder, (low, 5)), reason); // would be 165 - 233 = -68
+        uint64 enough = _place(bob, BTC, true, 884, 5);
+        _as(alice, abi.encodeCall(venue.fillOrder, (enough, 5)));
+        vm.assertEq(_surplus(SEG, alice), -63, "surplus");
     }
 
     /// Else a doomed account could hand its loss, and with it the fund's money, to an accomplice.

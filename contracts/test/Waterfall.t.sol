@@ -47,8 +47,7 @@ contract InsuranceTest is Crash {
     function test_neverBelowTheFloor() public {
         _depositFund(SEG, 1_000);
         _asAdmin(abi.encodeCall(venue.setFundFloor, (SEG, 400)));
-        bytes memory reason =
-            abi.encodeWithSelector(IClearinghouse.FundShort.selector, SEG, uint256(601), uint256(600));
+        bytes memory reason = abi.encodeWithSelector(IClearinghouse.FundShort.selector, SEG, uint256(601), uint256(600));
         _refused(keeper, _draw(601), reason);
         _as(keeper, _draw(600));
         _asAdmin(abi.encodeCall(venue.setFundFloor, (SEG, 500)));
@@ -104,6 +103,17 @@ contract DeleverageTest is Crash {
         _as(keeper, _adl(bob, 6, 540)); // ceil(899 * 6 / 10)
     }
 
+    function test_eachPartRoundsUpOfWhatIsLeft() public {
+        _depositFund(SEG, 1);
+        _as(keeper, abi.encodeCall(venue.drawInsurance, (SEG, alice, 1)));
+        _as(keeper, _adl(bob, 3, 270)); // ceil(899 * 3 / 10) = ceil(269.7)
+        vm.assertEq(_equity(SEG, alice), -629, "899 less 270");
+        _as(keeper, _adl(carol, 3, 270)); // ceil(629 * 3 / 7) = ceil(269.57)
+        vm.assertEq(_equity(SEG, alice), -359, "629 less 270");
+        _as(keeper, _adl(bob, 3, 270)); // ceil(359 * 3 / 4) = ceil(269.25)
+        vm.assertEq(_equity(SEG, alice), -89, "359 less 270");
+    }
+
     function test_notALoser() public {
         _trade(BTC, bob, _daveWithMargin(), 1, 700); // dave is short at 700: 100 a lot under water at 800
         bytes memory reason = abi.encodeWithSelector(IClearinghouse.NotAWinner.selector, dave);
@@ -146,8 +156,7 @@ contract DeleverageTest is Crash {
     function test_neverMoreLotsThanEitherSideHas() public {
         bytes memory winner = abi.encodeWithSelector(IClearinghouse.TooManyLots.selector, bob, uint64(7), uint64(6));
         _refused(keeper, _adl(bob, 7, 1_000), winner);
-        bytes memory loser =
-            abi.encodeWithSelector(IClearinghouse.TooManyLots.selector, alice, uint64(11), uint64(10));
+        bytes memory loser = abi.encodeWithSelector(IClearinghouse.TooManyLots.selector, alice, uint64(11), uint64(10));
         _refused(keeper, _adl(bob, 11, 1_000), loser);
         bytes memory elsewhere =
             abi.encodeWithSelector(IClearinghouse.TooManyLots.selector, alice, uint64(1), uint64(0));
@@ -272,8 +281,7 @@ contract SocialiseTest is Crash {
     function test_neverMoreThanTheShortfall() public {
         _as(keeper, _charge(bob, 455));
         _as(alice, _payIn(alice, 400)); // 45 left
-        bytes memory reason =
-            abi.encodeWithSelector(IClearinghouse.ExceedsShortfall.selector, uint256(46), uint256(45));
+        bytes memory reason = abi.encodeWithSelector(IClearinghouse.ExceedsShortfall.selector, uint256(46), uint256(45));
         _refused(keeper, _charge(carol, 46), reason);
         _as(keeper, _charge(carol, 45));
     }
@@ -317,11 +325,9 @@ contract SocialiseTest is Crash {
     }
 
     function test_thoseWithoutEquityPayNothing() public {
-        bytes memory none =
-            abi.encodeWithSelector(IClearinghouse.ShareTooLarge.selector, admin, uint256(1), uint256(0));
+        bytes memory none = abi.encodeWithSelector(IClearinghouse.ShareTooLarge.selector, admin, uint256(1), uint256(0));
         _refused(keeper, _charge(admin, 1), none);
-        bytes memory self =
-            abi.encodeWithSelector(IClearinghouse.ShareTooLarge.selector, alice, uint256(1), uint256(0));
+        bytes memory self = abi.encodeWithSelector(IClearinghouse.ShareTooLarge.selector, alice, uint256(1), uint256(0));
         _refused(keeper, _charge(alice, 1), self);
         // dave's equity is in the other segment
         bytes memory outside =

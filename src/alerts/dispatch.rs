@@ -43,7 +43,7 @@ pub struct Alerts {
     metrics: AlertMetrics,
 }
 
-/// The running tasks behind [`Alerts`].
+/// The running tasks behind [`Alerts`]. Dropping it ends them at once; [`AlertsTask::finish`] lets them tell what is queued.
 #[derive(Debug)]
 pub struct AlertsTask {
     stop: CancellationToken,

@@ -42,8 +42,6 @@ impl Rpc {
         let client = match settings.url.transport() {
             Transport::Http => {
                 let http = reqwest::Client::builder()
-                    .connect_timeout(settings.timeout)
-                    .timeout(settings.timeout)
                     // A redirect would carry a key to a host that nobody configured.
                     .redirect(reqwest::redirect::Policy::none())
                     .build()

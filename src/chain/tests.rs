@@ -18,6 +18,7 @@ use super::{
     ErrorClass, Rpc, RpcError, RpcMetrics, SendError,
     fixture::{NOTEBOOK, REVERTER, SENDER, TestChain, connect, settings, word},
 };
+use crate::demo::anvil::{Anvil, AnvilOptions, Mining};
 use crate::types::{Address, B256, Bytes, Call, CallOutcome, LogFilter};
 
 const UNKNOWN: B256 = B256::repeat_byte(0x11);
@@ -238,7 +239,7 @@ async fn a_node_that_never_answers_costs_the_timeout_and_no_more() {
     let (url, registry) = (misbehaving(vec![None]).await, Registry::new());
     let rpc = impatient(&url, &registry).await;
     let started = Instant::now();
-    assert!(matches!(rpc.head().await.unwrap_err(), RpcError::Timeout { .. } | RpcError::Transport { .. }));
+    assert_eq!(rpc.head().await.unwrap_err(), RpcError::Timeout { method: "eth_getBlockByNumber" });
     assert!(started.elapsed() < Duration::from_secs(2));
     let sent = rpc.send_raw(&[1]).await.unwrap_err();
     assert!(matches!(sent, SendError::Unknown(_)), "{sent}");
@@ -297,6 +298,38 @@ async fn heads_are_pushed_over_a_websocket_and_polled_over_http() {
 
     let mut polled = chain.rpc.head_signals().await;
     tokio::time::timeout(Duration::from_secs(5), polled.next()).await.expect("wakes without a new head");
+}
+
+#[tokio::test]
+async fn a_lost_websocket_is_opened_again_and_pushes_heads_again() {
+    let mut chain = TestChain::start().await;
+    let mut impatient = settings(&chain.anvil.ws_url());
+    impatient.timeout = Duration::from_millis(500);
+    let rpc = connect(&impatient).await;
+    let mut signals = rpc.head_signals().await;
+    let options = AnvilOptions { port: Some(chain.anvil.port()), mining: Mining::OnDemand, ..AnvilOptions::default() };
+    drop(chain.anvil);
+    assert_eq!(rpc.head().await.unwrap_err().class(), ErrorClass::Retry);
+    tokio::time::timeout(Duration::from_secs(5), signals.next()).await.expect("wakes without a connection");
+
+    chain.anvil = Anvil::start(&options).await.unwrap();
+    let reopened = async {
+        while rpc.head().await.is_err() {
+            signals.next().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), reopened).await.expect("opened again");
+    let pushed = async {
+        loop {
+            chain.mine(1).await;
+            let started = Instant::now();
+            signals.next().await;
+            if started.elapsed() < impatient.poll_interval / 2 {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), pushed).await.expect("pushed again");
 }
 
 #[tokio::test]

@@ -15,10 +15,10 @@ pub(super) struct DemoArgs {
     #[arg(long)]
     kill: bool,
     /// Accounts to open.
-    #[arg(long, default_value_t = 320)]
+    #[arg(long, default_value_t = 340)]
     accounts: usize,
     /// Seed of the portfolios.
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Where the report goes.
     #[arg(long, default_value = "target/demo/report.json")]

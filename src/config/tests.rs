@@ -183,7 +183,10 @@ const FAULTS: &[(&str, &str)] = &[
         "config: deployments.eth.executor.signer: is of type integer; write a table",
     ),
     (
-        "deployments.sol.chain_id = 1",
+        "[deployments.sol]
+        chain_id = 1
+        protocol.adapter = 'reference_venue'
+        executor.signer = { kind = 'env', variable = 'KEEPER_KEY' }",
         "config: deployments.sol.rpc.url: missing; add it (config/reference.toml explains every key)",
     ),
     (

@@ -17,7 +17,7 @@ use std::{
 
 use alloy::{
     primitives::{U64, U256},
-    rpc::client::RpcClient,
+    rpc::client::{ClientBuilder, RpcClient},
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -87,6 +87,8 @@ pub struct AnvilOptions {
     pub mining: Mining,
     /// Unix seconds of the genesis block; `None` takes the wall clock.
     pub genesis_timestamp: Option<u64>,
+    /// Where to listen on 127.0.0.1; `None` takes a free port.
+    pub port: Option<u16>,
     /// States kept, in memory: how far back calls and reorganisations reach, in blocks.
     pub states_kept_blocks: u64,
 }
@@ -99,6 +101,7 @@ impl Default for AnvilOptions {
             accounts: 10,
             mining: Mining::PerTransaction,
             genesis_timestamp: None,
+            port: None,
             states_kept_blocks: 256,
         }
     }
@@ -123,6 +126,9 @@ impl Anvil {
     /// Starts anvil and waits until it answers.
     pub async fn start(options: &AnvilOptions) -> Result<Self, AnvilError> {
         let binary = find_binary()?;
+        if let Some(port) = options.port {
+            return Self::start_on(&binary, port, options).await;
+        }
         let mut attempt = 1;
         loop {
             let port = free_port().map_err(|source| AnvilError::Start { binary: binary.clone(), source })?;
@@ -137,7 +143,10 @@ impl Anvil {
         let (release, keeper, mut ended) = keep(command(binary, port, options))
             .map_err(|source| AnvilError::Start { binary: binary.to_owned(), source })?;
         let url = format!("http://127.0.0.1:{port}").parse().expect("invariant: a literal URL with a port");
-        let anvil = Self { port, client: RpcClient::new_http(url), release: Some(release), keeper: Some(keeper) };
+        // A proxy for the world at large knows nothing of this machine's own ports.
+        let http = reqwest::Client::builder().no_proxy().build().expect("invariant: a client without options");
+        let client = ClientBuilder::default().http_with_client(http, url);
+        let anvil = Self { port, client, release: Some(release), keeper: Some(keeper) };
         let not_ready = |reason: String| AnvilError::NotReady { binary: binary.to_owned(), port, reason };
         tokio::select! {
             answered = tokio::time::timeout(READY_WITHIN, anvil.ready()) => match answered {

@@ -7,21 +7,21 @@
 /// Limits in blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SettleSettings {
-    /// Blocks on top of an inclusion, its own counted as 1, before it is final.
+    /// Depth at which an inclusion is final; the block it is in counts as 1.
     pub finality_depth_blocks: u64,
-    /// Age of the latest attempt at which it is replaced by a dearer one.
+    /// Blocks that the latest attempt could have been mined in, after which it is replaced by a dearer one.
     pub replace_after_blocks: u64,
-    /// Age of the transaction at which its nonce is freed by a transfer to ourselves.
+    /// Blocks that the transaction could have been mined in, after which its nonce is freed by a transfer to ourselves.
     pub cancel_after_blocks: u64,
 }
 
 /// Blocks between two looks that must both find the nonce used by a foreign transaction.
-pub const SUPERSEDE_AFTER_BLOCKS: u64 = 2;
+pub(super) const SUPERSEDE_AFTER_BLOCKS: u64 = 2;
 
 /// Where the journal has the transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Recorded {
-    /// Signed or sent; `included_at` is unknown.
+pub(super) enum Recorded {
+    /// Signed or sent.
     Pending,
     /// Included at this height; whether that block is still part of the chain.
     Included {
@@ -34,7 +34,7 @@ pub enum Recorded {
 
 /// How a pending transaction looks on the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NonceState {
+pub(super) enum NonceState {
     /// Earlier nonces of the signer are still open.
     Ahead,
     /// It is the next one.
@@ -48,30 +48,30 @@ pub enum NonceState {
 
 /// Everything the decision rests on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Observed {
+pub(super) struct Observed {
     /// The pinned head's height.
-    pub head: u64,
+    pub(super) head: u64,
     /// What the journal says.
-    pub recorded: Recorded,
+    pub(super) recorded: Recorded,
     /// Whether one of our attempts has a receipt on the canonical chain.
-    pub mined: bool,
+    pub(super) mined: bool,
     /// The nonce.
-    pub nonce: NonceState,
+    pub(super) nonce: NonceState,
     /// Whether the node still knows the latest attempt.
-    pub known: bool,
-    /// Height at which the first attempt was signed.
-    pub first_signed: u64,
+    pub(super) known: bool,
+    /// Height since which it could have been mined: signed, its turn in the lane, and on no block that was taken back.
+    pub(super) turn_since: u64,
     /// Height at which the latest attempt was signed.
-    pub last_signed: u64,
-    /// Whether the latest attempt is a cancellation.
-    pub cancelling: bool,
+    pub(super) last_signed: u64,
+    /// Whether a cancellation is among the attempts.
+    pub(super) cancelling: bool,
     /// Whether our own key signed it, so that it can be replaced.
-    pub ours: bool,
+    pub(super) ours: bool,
 }
 
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub(super) enum Next {
     /// Nothing now.
     Wait,
     /// Book the receipt, then look again.
@@ -93,7 +93,7 @@ pub enum Next {
 }
 
 /// Decides.
-pub fn decide(seen: &Observed, settings: &SettleSettings) -> Next {
+pub(super) fn decide(seen: &Observed, settings: &SettleSettings) -> Next {
     match seen.recorded {
         Recorded::Included { canonical: None, .. } => Next::Wait,
         Recorded::Included { canonical: Some(false), .. } => Next::MarkReorged,
@@ -119,7 +119,8 @@ fn pending(seen: &Observed, settings: &SettleSettings) -> Next {
         NonceState::Next if !seen.ours => return forgotten,
         NonceState::Next => {}
     }
-    let (age, attempt_age) = (seen.head.saturating_sub(seen.first_signed), seen.head.saturating_sub(seen.last_signed));
+    let age = seen.head.saturating_sub(seen.turn_since);
+    let attempt_age = age.min(seen.head.saturating_sub(seen.last_signed));
     if attempt_age < settings.replace_after_blocks {
         forgotten
     } else if seen.cancelling || age >= settings.cancel_after_blocks {
@@ -143,7 +144,7 @@ mod tests {
             mined: false,
             nonce: NonceState::Next,
             known: true,
-            first_signed: 100,
+            turn_since: 100,
             last_signed: 100,
             cancelling: false,
             ours: true,
@@ -201,6 +202,14 @@ mod tests {
         let cancelling = |head| next(Observed { cancelling: true, last_signed: 106, ..fresh(head) });
         assert_eq!(cancelling(107), Next::Wait);
         assert_eq!(cancelling(108), Next::Cancel, "a cancellation is made dearer, never turned back");
+    }
+
+    #[test]
+    fn patience_begins_when_its_turn_does() {
+        let late = |head| next(Observed { turn_since: 200, ..fresh(head) });
+        assert_eq!([late(200), late(201), late(202), late(206)], [Next::Wait, Next::Wait, Next::Replace, Next::Cancel]);
+        let forgotten = Observed { turn_since: 200, known: false, ..fresh(200) };
+        assert_eq!(next(forgotten), Next::Rebroadcast, "the same bytes go first after a reorganisation");
     }
 
     #[test]

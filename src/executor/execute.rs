@@ -221,7 +221,9 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         fees: Fees,
     ) -> Result<Result<(Journalled, u64), GateRefusal>, ExecutorError> {
         let committed_wei = self.committed_wei(None).await?;
-        for left in (0..NONCE_TRIES).rev() {
+        let mut tries_left = NONCE_TRIES;
+        loop {
+            tries_left -= 1;
             let nonce = self.next_nonce().await?;
             let call = candidate.call.clone();
             let request = Request { nonce, call, gas_limit, fees, block: head.number, again: None };
@@ -245,16 +247,16 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
                         planned_block: head.number,
                     };
                     self.in_flight.insert(journalled.transaction(), flight);
+                    self.turn_since.insert(journalled.transaction(), head.number);
                     self.parts.metrics.unsettled(self.in_flight.len());
                     return Ok(Ok((journalled, nonce)));
                 }
-                Err(JournalError::Conflict(why)) if left > 0 => {
+                Err(JournalError::Conflict(why)) if tries_left > 0 => {
                     tracing::warn!(deployment = %self.deployment.name, nonce, why, "nonce was taken meanwhile");
                 }
                 Err(error) => return Err(error.into()),
             }
         }
-        unreachable!("invariant: the last try returns")
     }
 
     /// The nonce after everything the journal holds and everything the chain has. There is no other counter.

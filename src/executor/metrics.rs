@@ -7,7 +7,7 @@ use crate::types::{DeploymentName, U256};
 
 /// What became of a transaction or an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(super) enum Outcome {
     /// Broadcast for the first time.
     Sent,
     /// Mined with success.

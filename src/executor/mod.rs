@@ -115,6 +115,9 @@ pub struct Executor<C, J> {
     in_flight: BTreeMap<TransactionId, InFlight>,
     /// Nonces seen used without a receipt of ours, with the height of that first look.
     foreign_since: BTreeMap<TransactionId, u64>,
+    /// Height since which each pending transaction could have been mined. A restart begins to count anew, so that it
+    /// offers the bytes there are before it makes dearer ones.
+    turn_since: BTreeMap<TransactionId, u64>,
     /// Whether planned actions may have been left behind by a failure.
     unswept: bool,
     /// Steps that were run dry last, by segment: equal ones are not written down again.
@@ -141,6 +144,7 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
             settings,
             in_flight: BTreeMap::new(),
             foreign_since: BTreeMap::new(),
+            turn_since: BTreeMap::new(),
             unswept: true,
             dry_run_last: BTreeMap::new(),
         }
@@ -160,7 +164,7 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         reserved
     }
 
-    /// Segments with a transaction that is not final.
+    /// Segments in which something is signed and not final: their episodes are not over.
     pub fn segments_in_flight(&self) -> BTreeSet<SegmentId> {
         self.in_flight.values().map(|transaction| transaction.touches.segment).collect()
     }
@@ -176,6 +180,7 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
             })
             .collect();
         self.foreign_since.retain(|id, _| self.in_flight.contains_key(id));
+        self.turn_since.retain(|id, _| self.in_flight.contains_key(id));
         self.parts.metrics.unsettled(unsettled.len());
     }
 

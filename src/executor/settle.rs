@@ -3,7 +3,7 @@
 //! Each transaction is looked at on its own and the look ends in one of [`decide`]'s words. A look that fails leaves its
 //! transaction as it is until the next head and does not keep the others from being looked at.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Executor, ExecutorError,
@@ -109,12 +109,7 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
             self.resolve(AlertKind::TransactionStuck, "");
             return Ok(Vec::new());
         }
-        let mut lanes: BTreeMap<Address, u64> = BTreeMap::new();
-        for transaction in &open {
-            if !lanes.contains_key(&transaction.signer) {
-                lanes.insert(transaction.signer, self.parts.chain.nonce(transaction.signer).await?);
-            }
-        }
+        let lanes = self.lanes(&open).await?;
         let (mut settled, mut report) = (Vec::new(), LaneReport::default());
         for index in 0..open.len() {
             let lane = lanes[&open[index].signer];
@@ -132,6 +127,16 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         self.remember(&open);
         self.tell(report);
         Ok(settled)
+    }
+
+    /// The next nonce of every signer that something is open of.
+    async fn lanes(&self, open: &[UnsettledTransaction]) -> Result<BTreeMap<Address, u64>, ExecutorError> {
+        let signers: BTreeSet<Address> = open.iter().map(|transaction| transaction.signer).collect();
+        let mut lanes = BTreeMap::new();
+        for signer in signers {
+            lanes.insert(signer, self.parts.chain.nonce(signer).await?);
+        }
+        Ok(lanes)
     }
 
     /// Raises or resolves what concerns the lane. What could not be looked at resolves nothing.
@@ -159,12 +164,17 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
     ) -> Result<(), ExecutorError> {
         for _ in 0..LOOKS_MAX {
             let transaction = &open[index];
+            if transaction.included.is_none() && transaction.nonce == lane {
+                self.turn_since.entry(transaction.id).or_insert(head.number);
+            } else {
+                self.turn_since.remove(&transaction.id);
+            }
             let look = self.look(head, transaction, lane).await?;
             let next = decide(&look.observed, &self.settings.settle);
             if next != Next::NoteForeignNonce && !matches!(look.observed.nonce, NonceState::Used { .. }) {
                 self.foreign_since.remove(&transaction.id);
             }
-            let old = look.observed.head.saturating_sub(look.observed.first_signed) > self.patience();
+            let old = head.number.saturating_sub(look.observed.turn_since) > self.settings.settle.cancel_after_blocks;
             if old && look.observed.recorded == Recorded::Pending && !look.observed.mined {
                 report.stuck = Some(format!("nonce {} of {} is not mined", transaction.nonce, transaction.signer));
             }
@@ -209,10 +219,6 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         Ok(())
     }
 
-    fn patience(&self) -> u64 {
-        self.settings.settle.cancel_after_blocks
-    }
-
     /// Sees one transaction as it stands. The nonce was read before the receipts are, so that one mined in between
     /// shows as mined and not as lost.
     async fn look(
@@ -234,7 +240,7 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
             mined: false,
             nonce,
             known: true,
-            first_signed: transaction.attempts.first().map_or(latest.signed_block, |first| first.signed_block),
+            turn_since: self.turn_since.get(&transaction.id).copied().unwrap_or(head.number),
             last_signed: latest.signed_block,
             cancelling: transaction.attempts.iter().any(|attempt| attempt.kind == Some(AttemptKind::Cancel)),
             ours: transaction.signer == self.parts.gate.address(),

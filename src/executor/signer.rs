@@ -34,9 +34,9 @@ pub struct SignedBytes {
 /// Where a key is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeySource {
-    /// Nowhere: an address to simulate as, for dry runs. It refuses to sign.
+    /// No key: an address to look from. Good for a dry run; every signature fails.
     Watch {
-        /// As whom.
+        /// The keeper's address.
         address: Address,
     },
     /// Hex in an environment variable. For development: the environment of a process is readable by its user.
@@ -101,6 +101,9 @@ pub enum SignerError {
     /// A keystore did not open.
     #[error("keystore {0} cannot be opened with this password")]
     Keystore(PathBuf),
+    /// Only the address is configured.
+    #[error("no key is configured for {0}, only its address")]
+    WatchOnly(Address),
     /// Signing failed.
     #[error("signing failed: {0}")]
     Sign(String),
@@ -149,6 +152,7 @@ impl Signer for LocalKey {
 }
 
 /// An address without a key.
+#[derive(Debug)]
 struct WatchOnly(Address);
 
 impl Signer for WatchOnly {
@@ -157,7 +161,7 @@ impl Signer for WatchOnly {
     }
 
     fn sign<'a>(&'a self, _: TxEip1559) -> BoxFuture<'a, Result<SignedBytes, SignerError>> {
-        async { Err(SignerError::Sign("a watch-only signer holds no key".to_owned())) }.boxed()
+        async move { Err(SignerError::WatchOnly(self.0)) }.boxed()
     }
 }
 
@@ -233,22 +237,29 @@ mod tests {
         assert_eq!(format!("{key:?}"), format!("LocalKey({ADDRESS})"));
     }
 
-    /// The PBKDF2 vector of the Web3 secret storage definition.
-    const KEYSTORE: &str = r#"{"crypto":{"cipher":"aes-128-ctr","cipherparams":{"iv":"6087dab2f9fdbbfaddc31a909735c1e6"},
-        "ciphertext":"5318b4d5bcd28de64ee5559e671353e16f075ecae9f99c7a79a38af5f869aa46","kdf":"pbkdf2","kdfparams":
-        {"c":262144,"dklen":32,"prf":"hmac-sha256","salt":"ae3cd4e7013836a3df6bd7241b12db061dbe2c6785853cce422d148a624ce0bd"},
-        "mac":"517ead924a9d0dc3124507e3393d175ce3ff7c1e96529c6c555ce9e51205e9b2"},
+    #[tokio::test]
+    async fn an_address_alone_signs_nothing() {
+        let signer = open(&KeySource::Watch { address: ADDRESS }).unwrap();
+        assert_eq!(signer.address(), ADDRESS);
+        let refused = signer.sign(TxEip1559::default()).await.unwrap_err();
+        assert!(matches!(refused, SignerError::WatchOnly(ADDRESS)));
+    }
+
+    /// [`KEY`] under "open sesame" in the Web3 secret storage form; few rounds, so that the test is quick.
+    const KEYSTORE: &str = r#"{"crypto":{"cipher":"aes-128-ctr","cipherparams":{"iv":"000102030405060708090a0b0c0d0e0f"},
+        "ciphertext":"679cfdf7b6e9d3915eec2989959c305307714ab801a79e5ac8546933e79ba1dc","kdf":"pbkdf2","kdfparams":
+        {"c":16,"dklen":32,"prf":"hmac-sha256","salt":"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"},
+        "mac":"127a6b8346c7f5f5f7f898b09641ad104d73ef0b5e78a03995621929ddc5fddb"},
         "id":"3198bc9c-6672-5ab3-d995-4942343ae5b6","version":3}"#;
 
     #[test]
     fn a_keystore_opens_with_its_password_alone() {
-        let key: PrivateKeySigner = "7a28b5ba57c53603b0b07b56bba752f7784bf506fa95edc395f5cf6c7514fe9d".parse().unwrap();
         let (_keystore, path) = file(KEYSTORE, 0o600);
-        let (_right, right) = file("testpassword\n", 0o400);
+        let (_right, right) = file("open sesame\n", 0o400);
         let (_wrong, wrong) = file("open barley", 0o400);
         let keystore =
             |password| KeySource::Keystore { path: path.clone(), password: PasswordSource::File { path: password } };
-        assert_eq!(open(&keystore(right)).unwrap().address(), key.address());
+        assert_eq!(open(&keystore(right)).unwrap().address(), ADDRESS);
         let Err(error) = open(&keystore(wrong)) else { panic!("opened") };
         assert!(matches!(error, SignerError::Keystore(_)));
     }

@@ -1,13 +1,14 @@
 //! Near the tip: block by block, linked by parent hash, back to the fork where the chain reorganised.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{CacheStore, IndexError, Indexer};
 use crate::{
     positions::{Book, Delta},
-    types::{BlockRef, Log, LogFilter},
+    protocols::Applied,
+    types::{Address, BlockRef, Log, LogFilter},
 };
 
 /// Requests under way at once: enough to hide the distance to the node, few enough for a shared one.
@@ -112,7 +113,8 @@ impl<S: CacheStore> Indexer<S> {
     }
 
     /// What a block's logs do to this book. Where they make the adapter want more emitters, the block is read again
-    /// with those, and again, until its own changes ask for no more.
+    /// with those, and again, until its own changes ask for no more. An emitter counts from the log on that made it
+    /// wanted, just as it does where that log stands in a block of its own.
     pub(super) async fn step_of(
         &self,
         book: &Book,
@@ -121,30 +123,56 @@ impl<S: CacheStore> Indexer<S> {
         filter: &LogFilter,
     ) -> Result<Step, IndexError> {
         let mut read = filter.clone();
+        let mut wanted_since = BTreeMap::new();
         for _ in 0..FILTER_ROUNDS_MAX {
             // Most blocks have nothing for us.
             if logs.is_empty() {
                 return Ok(Step { delta: Delta::default(), filter_changed: read != *filter });
             }
-            let applied = self
-                .adapter
-                .apply(book, block, &logs)
-                .map_err(|source| IndexError::Apply { block: block.number, source })?;
-            let mut after = book.clone();
-            after.apply(&applied.delta).map_err(|source| IndexError::Cache { block: block.number, source })?;
-            let wanted = self.adapter.filter(&after);
-            if wanted.addresses.iter().all(|address| read.addresses.binary_search(address).is_ok()) {
+            let (applied, wanted) = self.try_logs(book, block, &logs)?;
+            let added: Vec<_> = wanted.addresses.iter().filter(|address| !contains(&read, address)).copied().collect();
+            if added.is_empty() {
                 self.meter.applied(logs.len(), applied.unknown_events);
                 if applied.unknown_events > 0 {
                     tracing::debug!(block = block.number, events = applied.unknown_events, "unknown events");
                 }
                 return Ok(Step { delta: applied.delta, filter_changed: wanted != *filter });
             }
-            read = LogFilter::of(read.addresses.into_iter().chain(wanted.addresses));
+            for address in &added {
+                wanted_since.insert(*address, self.log_that_adds(address, book, block, &logs)?);
+            }
+            read = LogFilter::of(read.addresses.into_iter().chain(added));
             logs = self.rpc.logs_of_block(block.hash, &read).await?;
+            logs.retain(|log| wanted_since.get(&log.address).is_none_or(|since| log.log_index > *since));
         }
         Err(IndexError::FilterUnsettled { block: block.number })
     }
+
+    /// What the logs do, and which emitters are wanted after them.
+    fn try_logs(&self, book: &Book, block: &BlockRef, logs: &[Log]) -> Result<(Applied, LogFilter), IndexError> {
+        let number = block.number;
+        let applied =
+            self.adapter.apply(book, block, logs).map_err(|source| IndexError::Apply { block: number, source })?;
+        let mut after = book.clone();
+        after.apply(&applied.delta).map_err(|source| IndexError::Cache { block: number, source })?;
+        let wanted = self.adapter.filter(&after);
+        Ok((applied, wanted))
+    }
+
+    /// Index of the log that makes this emitter wanted; the block's last if only all of them together do.
+    fn log_that_adds(&self, emitter: &Address, book: &Book, block: &BlockRef, logs: &[Log]) -> Result<u64, IndexError> {
+        for (at, log) in logs.iter().enumerate() {
+            let (_, wanted) = self.try_logs(book, block, &logs[..=at])?;
+            if contains(&wanted, emitter) {
+                return Ok(log.log_index);
+            }
+        }
+        Ok(logs.last().map_or(0, |log| log.log_index))
+    }
+}
+
+fn contains(filter: &LogFilter, address: &Address) -> bool {
+    filter.addresses.binary_search(address).is_ok()
 }
 
 /// What one block does.

@@ -134,3 +134,54 @@ fn strip_nul(value: &mut serde_json::Value) {
         serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_ends_of_the_range_survive() {
+        for x in [U256::ZERO, U256::from(1), U256::from(10).pow(U256::from(77)), U256::MAX] {
+            assert_eq!(amount("x", &numeric(x)).unwrap(), x);
+            assert_eq!(numeric(x).to_plain_string(), x.to_string());
+        }
+        for x in [I256::MIN, I256::MINUS_ONE, I256::ZERO, I256::ONE, I256::MAX] {
+            assert_eq!(amount_signed("x", &numeric_signed(x)).unwrap(), x);
+            assert_eq!(numeric_signed(x).to_plain_string(), x.to_string());
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let decimal = |text: &str| text.parse::<BigDecimal>().unwrap();
+        let beyond = decimal(&U256::MAX.to_string()) + 1;
+        assert!(amount("x", &beyond).is_err());
+        assert!(amount("x", &decimal("-1")).is_err());
+        assert!(amount("x", &decimal("0.5")).is_err());
+        assert!(amount_signed("x", &(decimal(&I256::MAX.to_string()) + 1)).is_err());
+        assert!(amount_signed("x", &(decimal(&I256::MIN.to_string()) - 1)).is_err());
+        assert_eq!(amount("x", &decimal("12000.0")).unwrap(), U256::from(12_000));
+        assert_eq!(amount("x", &decimal("12e3")).unwrap(), U256::from(12_000));
+        assert!(wei("x", &numeric(U256::from(u128::MAX) + U256::from(1))).is_err());
+        assert!(bigint("x", u64::MAX).is_err());
+        assert!(number("x", -1).is_err());
+    }
+
+    #[test]
+    fn nul_goes_everywhere_in_json() {
+        let mut value = serde_json::json!({ "a\0": ["b\0", { "c": "\0" }], "d": 1 });
+        strip_nul(&mut value);
+        assert_eq!(value, serde_json::json!({ "a": ["b", { "c": "" }], "d": 1 }));
+    }
+
+    proptest! {
+        #[test]
+        fn every_amount_survives(bytes in any::<[u8; 32]>()) {
+            let (unsigned, signed) = (U256::from_be_bytes(bytes), I256::from_be_bytes(bytes));
+            prop_assert_eq!(amount("x", &numeric(unsigned)).unwrap(), unsigned);
+            prop_assert_eq!(amount_signed("x", &numeric_signed(signed)).unwrap(), signed);
+        }
+    }
+}

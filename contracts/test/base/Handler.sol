@@ -64,7 +64,8 @@ contract Handler is Venue {
     function doPlace(uint256 who, uint256 what, bool isBuy, uint256 offset, uint256 lots) public {
         uint16 market = _market(what);
         (uint256 mark,) = venue.markPrice(market);
-        _lastOrder = _place(_actor(who), market, isBuy, mark * bound(offset, 50, 150) / 100 + 1, uint64(bound(lots, 1, 80)));
+        _lastOrder =
+            _place(_actor(who), market, isBuy, mark * bound(offset, 50, 150) / 100 + 1, uint64(bound(lots, 1, 80)));
     }
 
     function doFill(uint256 who, uint256 which, uint256 lots) public {
@@ -98,7 +99,8 @@ contract Handler is Venue {
         IClearinghouse.MarketState memory state = venue.market(market);
         uint16 maintenance = uint16(state.config.maintenanceMarginBps * bound(percent, 75, 125) / 100);
         uint16 initial = uint16(state.config.initialMarginBps * bound(percent, 75, 125) / 100);
-        (bool ok,) = callAs(keeper, address(steward), abi.encodeCall(steward.moveMargin, (market, maintenance, initial)));
+        (bool ok,) =
+            callAs(keeper, address(steward), abi.encodeCall(steward.moveMargin, (market, maintenance, initial)));
         if (ok) parameterMoves++;
         int256 next = state.fundingRateX18 + rate % 1.2e15;
         (ok,) = callAs(keeper, address(steward), abi.encodeCall(steward.moveFundingRate, (market, next)));
@@ -138,9 +140,8 @@ contract Handler is Venue {
         uint16 market = _market(what);
         address account = _actor(who);
         bytes memory call_ = _misuse(which % 4, market, account, other, amount);
-        bool wrong = which % 4 == 3
-            ? _surplus(_segmentOf(market), account) >= 0
-            : _equity(_segmentOf(market), account) >= 0;
+        bool wrong =
+            which % 4 == 3 ? _surplus(_segmentOf(market), account) >= 0 : _equity(_segmentOf(market), account) >= 0;
         (uint256 pool, uint256 fund) = _other(_segmentOf(market));
         bool ok = _attempt(keeper, call_);
         vm.assertTrue(!(ok && wrong), "only where there is something to recover");
@@ -162,7 +163,9 @@ contract Handler is Venue {
         uint256 money = bound(amount, 0, 500);
         uint64 lots = uint64(bound(amount, 0, 20));
         if (which == 0) return abi.encodeCall(venue.drawInsurance, (segment, account, money));
-        if (which == 1) return abi.encodeCall(venue.autoDeleverage, (market, account, _winners(_actor(other), lots, amount)));
+        if (which == 1) {
+            return abi.encodeCall(venue.autoDeleverage, (market, account, _winners(_actor(other), lots, amount)));
+        }
         if (which == 2) return abi.encodeCall(venue.socialiseLoss, (segment, account, _payers(_actor(other), money)));
         return abi.encodeCall(venue.liquidate, (market, account, _fills(_order(other), lots), _actor(other)));
     }
@@ -186,14 +189,18 @@ contract Handler is Venue {
     function _recover(uint16 segment, address account, uint256 shortfall, uint256 amount) private {
         (uint256 pool, uint256 fund) = _other(segment);
         (, uint256 balance, uint256 floor) = venue.segmentFunds(segment);
-        if (balance > floor) _drawSome(segment, account, shortfall < balance - floor ? shortfall : balance - floor, amount);
-        else if (!_deleverageSome(segment, account, amount)) _socialiseSome(segment, account, shortfall, amount);
+        if (balance > floor) {
+            _drawSome(segment, account, shortfall < balance - floor ? shortfall : balance - floor, amount);
+        } else if (!_deleverageSome(segment, account, amount)) {
+            _socialiseSome(segment, account, shortfall, amount);
+        }
         vm.assertTrue(_equity(segment, account) <= 0, "a bankrupt account is never overpaid");
         _assertUntouched(segment, pool, fund);
     }
 
     function _drawSome(uint16 segment, address account, uint256 amountMax, uint256 amount) private {
-        bytes memory call_ = abi.encodeCall(venue.drawInsurance, (segment, account, bound(amount, (amountMax + 1) / 2, amountMax)));
+        bytes memory call_ =
+            abi.encodeCall(venue.drawInsurance, (segment, account, bound(amount, (amountMax + 1) / 2, amountMax)));
         if (!_attempt(keeper, call_)) return;
         draws++;
         (, uint256 balance, uint256 floor) = venue.segmentFunds(segment);
@@ -240,12 +247,17 @@ contract Handler is Venue {
         }
     }
 
-    function _shareOf(uint16 segment, address account, address payer, uint256 shortfall) private view returns (uint256) {
+    function _shareOf(uint16 segment, address account, address payer, uint256 shortfall)
+        private
+        view
+        returns (uint256)
+    {
         int256 equity = _equity(segment, payer);
         if (equity <= 0) return 0;
         (uint256 owed, uint256 base) = (shortfall, _pool(segment) + shortfall);
         uint256 openedAt = venue.socialisation(segment, account).openedAtBlock;
-        if (shortfall <= venue.socialisation(segment, account).unpaid && block.number < openedAt + venue.ROUND_BLOCKS()) {
+        if (shortfall <= venue.socialisation(segment, account).unpaid && block.number < openedAt + venue.ROUND_BLOCKS())
+        {
             (owed, base) = (venue.socialisation(segment, account).shortfall, venue.socialisation(segment, account).base);
         }
         return (owed * uint256(equity) + base - 1) / base;

@@ -137,7 +137,7 @@ fn the_same_case_gives_the_same_plan_whatever_order_it_was_built_in() {
 #[test]
 fn a_blocked_segment_is_not_touched_and_its_loss_is_residual() {
     let (venue, case) = (0..)
-        .map(|seed| crashed_venue(seed))
+        .map(crashed_venue)
         .map(|v| (v.clone(), v.case()))
         .find(|(_, case)| case.distressed.first().is_some_and(|unit| unit.equity.is_negative()))
         .unwrap();

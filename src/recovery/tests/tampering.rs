@@ -2,42 +2,30 @@
 
 use super::*;
 
-/// Every way to move one amount of a step by one unit.
+/// Every amount of money that a step names.
+fn amounts(step: &mut Step) -> Vec<&mut U256> {
+    let mut found = vec![&mut step.absorbs];
+    match &mut step.action {
+        Action::Close { fills, .. } => found.extend(fills.iter_mut().map(|f| &mut f.price)),
+        Action::DrawInsurance { amount } => found.push(amount),
+        Action::Deleverage { winners, .. } => found.extend(winners.iter_mut().map(|w| &mut w.loss)),
+        Action::Socialise { payers } => found.extend(payers.iter_mut().map(|p| &mut p.amount)),
+        Action::SetMargin { .. } => {}
+    }
+    found
+}
+
+/// The step with each of its amounts in turn one unit higher, and one lower where it is not 0.
 fn tamperings(step: &Step) -> Vec<Step> {
     let mut tampered = Vec::new();
-    for up in [true, false] {
-        let moved = |amount: U256| if up { Some(amount + U256::ONE) } else { amount.checked_sub(U256::ONE) };
-        let mut push = |change: &dyn Fn(&mut Step) -> Option<()>| {
+    for index in 0..amounts(&mut step.clone()).len() {
+        for change in [|x: U256| x.checked_add(U256::ONE), |x: U256| x.checked_sub(U256::ONE)] {
             let mut copy = step.clone();
-            if change(&mut copy).is_some() {
+            let amount = amounts(&mut copy).remove(index);
+            if let Some(moved) = change(*amount) {
+                *amount = moved;
                 tampered.push(copy);
             }
-        };
-        push(&|step| Some(step.absorbs = moved(step.absorbs)?));
-        match &step.action {
-            Action::DrawInsurance { .. } => push(&|step| {
-                let Action::DrawInsurance { amount } = &mut step.action else { return None };
-                Some(*amount = moved(*amount)?)
-            }),
-            Action::Deleverage { winners, .. } => (0..winners.len()).for_each(|i| {
-                push(&|step| {
-                    let Action::Deleverage { winners, .. } = &mut step.action else { return None };
-                    Some(winners[i].loss = moved(winners[i].loss)?)
-                });
-            }),
-            Action::Socialise { payers } => (0..payers.len()).for_each(|i| {
-                push(&|step| {
-                    let Action::Socialise { payers } = &mut step.action else { return None };
-                    Some(payers[i].amount = moved(payers[i].amount)?)
-                });
-            }),
-            Action::Close { fills, .. } => (0..fills.len()).for_each(|i| {
-                push(&|step| {
-                    let Action::Close { fills, .. } = &mut step.action else { return None };
-                    Some(fills[i].price = moved(fills[i].price)?)
-                });
-            }),
-            Action::SetMargin { .. } => {}
         }
     }
     tampered

@@ -16,7 +16,8 @@ use crate::{
     },
 };
 
-/// Winners of one step, unless more are needed to take all lots: a bound on the gas of one transaction.
+/// Winners that a policy chooses from, those of the largest profit, unless more are needed to take all lots: a bound on
+/// the gas of one transaction.
 const WINNERS_PREFERRED: usize = 64;
 
 /// How much more than planned a winner may be charged when prices move before execution, within its capacity.

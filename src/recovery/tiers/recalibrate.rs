@@ -117,8 +117,8 @@ pub(in crate::recovery) fn apply(
     initial_margin_bps: u32,
 ) -> Result<(), Violation> {
     let market = state.market(id)?;
-    let rise = maintenance_margin_bps.checked_sub(market.maintenance_margin_bps).unwrap_or_default();
-    let initial_rise = initial_margin_bps.checked_sub(market.initial_margin_bps).unwrap_or_default();
+    let rise = maintenance_margin_bps.saturating_sub(market.maintenance_margin_bps);
+    let initial_rise = initial_margin_bps.saturating_sub(market.initial_margin_bps);
     let bounds = market.margin_bounds.as_ref().filter(|b| b.earliest <= state.case.block.timestamp);
     let allowed = bounds.map_or(0, |bounds| step_within(market, bounds));
     let within = rise > 0 && rise <= allowed && rise <= initial_rise && initial_rise <= allowed;

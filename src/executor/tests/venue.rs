@@ -1,0 +1,155 @@
+//! A protocol double: units with a debt, and a fund that pays a unit's debt off when asked for exactly its amount.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use alloy::primitives::{address, fixed_bytes};
+
+use crate::{
+    positions::{Book, Snapshot, Unit},
+    protocols::{Adapter, Applied, ApplyError, BuildError, Disposition, Effect, Manifest, Probe, Refusal},
+    recovery::{Action, SegmentCase, Step},
+    scanner::{Factors, Planes, ScanReport, Standing, Unvalued, Valuation},
+    types::{Address, B256, BlockRef, Bytes, Call, Log, LogFilter, SegmentId, U256, UnitKey},
+};
+
+/// The venue's contract.
+pub(super) const VENUE: Address = address!("0x00000000000000000000000000000000000000ff");
+/// The only function it has.
+pub(super) const PAY_OFF: [u8; 4] = *b"pay!";
+
+const PAID: B256 = fixed_bytes!("0x00000000000000000000000000000000000000000000000000000000000000aa");
+
+/// What the venue's storage holds.
+#[derive(Clone, Debug, Default)]
+pub(super) struct VenueState {
+    pub(super) debts: BTreeMap<UnitKey, U256>,
+    /// Units whose repair always reverts.
+    pub(super) poisoned: BTreeSet<UnitKey>,
+    /// Units whose repair pays one unit too little.
+    pub(super) skimmed: BTreeSet<UnitKey>,
+    /// A unit that cannot be paid off before another one is.
+    pub(super) after: BTreeMap<UnitKey, UnitKey>,
+}
+
+/// What a call came to.
+pub(super) struct Ran {
+    pub(super) success: bool,
+    pub(super) output: Bytes,
+    pub(super) logs: Vec<Log>,
+}
+
+impl VenueState {
+    /// Runs a call, as the EVM would: without success nothing changes.
+    pub(super) fn run(&mut self, to: Address, data: &[u8]) -> Ran {
+        let refuse = |why: &str| Ran { success: false, output: why.as_bytes().to_vec().into(), logs: Vec::new() };
+        if to != VENUE {
+            return Ran { success: true, output: Bytes::new(), logs: Vec::new() };
+        }
+        let (unit, amount) = decode(data);
+        if self.poisoned.contains(&unit) {
+            return refuse("poisoned");
+        }
+        if self.after.get(&unit).is_some_and(|first| !self.debts[first].is_zero()) {
+            return refuse("out of order");
+        }
+        match self.debts.get_mut(&unit) {
+            Some(debt) if debt.is_zero() => refuse("already done"),
+            Some(debt) if *debt == amount => {
+                *debt = U256::ZERO;
+                let paid = if self.skimmed.contains(&unit) { amount - U256::from(1) } else { amount };
+                let data = [unit.as_bytes(), &paid.to_be_bytes::<32>()].concat().into();
+                let log = Log {
+                    address: VENUE,
+                    topics: vec![PAID],
+                    data,
+                    block_number: 0,
+                    block_hash: B256::ZERO,
+                    tx_hash: B256::ZERO,
+                    log_index: 0,
+                };
+                Ran { success: true, output: Bytes::new(), logs: vec![log] }
+            }
+            _ => refuse("wrong amount"),
+        }
+    }
+}
+
+fn decode(data: &[u8]) -> (UnitKey, U256) {
+    let (key, amount) = data[4..].split_at(data.len() - 36);
+    (UnitKey::new(key.to_vec()).unwrap(), U256::from_be_slice(amount))
+}
+
+/// The adapter of the venue double. Only what the executor uses does something.
+pub(super) struct VenueAdapter;
+
+impl Adapter for VenueAdapter {
+    fn manifest(&self, _: Address) -> Manifest {
+        Manifest {
+            adapter: "double",
+            contracts: Vec::new(),
+            roles: Vec::new(),
+            allowed_calls: vec![(VENUE, PAY_OFF)],
+            tiers: Vec::new(),
+        }
+    }
+
+    fn filter(&self, _: &Book) -> LogFilter {
+        LogFilter::default()
+    }
+
+    fn apply(&self, _: &Book, _: &BlockRef, _: &[Log]) -> Result<Applied, ApplyError> {
+        Ok(Applied::default())
+    }
+
+    fn probes(&self, _: &Snapshot, _: &[UnitKey]) -> Vec<Probe> {
+        Vec::new()
+    }
+
+    fn cases(&self, _: &Snapshot, _: &ScanReport, _: bool) -> BTreeMap<SegmentId, SegmentCase> {
+        BTreeMap::new()
+    }
+
+    fn build(&self, steps: &[Step], _: Address) -> Result<Call, BuildError> {
+        let [Step { unit: Some(unit), action: Action::DrawInsurance { amount }, .. }] = steps else {
+            return Err(BuildError("only one draw".to_owned()));
+        };
+        Ok(Call::new(VENUE, [&PAY_OFF, unit.as_bytes(), &amount.to_be_bytes::<32>()].concat()))
+    }
+
+    fn classify(&self, revert: &[u8]) -> Refusal {
+        let reason = String::from_utf8_lossy(revert).into_owned();
+        let disposition = match reason.as_str() {
+            "already done" => Disposition::AlreadyDone,
+            _ => Disposition::NotEligible,
+        };
+        Refusal { disposition, reason }
+    }
+
+    fn effects(&self, logs: &[Log]) -> Vec<Effect> {
+        let paid = logs.iter().filter(|log| log.address == VENUE && log.topics == [PAID]);
+        paid.map(|log| {
+            let (unit, amount) = log.data.split_at(log.data.len() - 32);
+            let unit = UnitKey::new(unit.to_vec()).unwrap();
+            Effect::InsuranceDrawn { unit, amount: U256::from_be_slice(amount) }
+        })
+        .collect()
+    }
+
+    fn find_units(&self, _: &Book, _: &str) -> Vec<UnitKey> {
+        Vec::new()
+    }
+}
+
+impl Valuation for VenueAdapter {
+    fn factors(&self, _: &Snapshot) -> Result<Factors, Unvalued> {
+        Ok(Factors::default())
+    }
+
+    fn planes(&self, _: &Snapshot, _: &Unit) -> Result<Planes, Unvalued> {
+        Ok(Planes::default())
+    }
+
+    fn standing(&self, _: &Snapshot, _: &UnitKey, _: &Unit) -> Result<Standing, Unvalued> {
+        Err(Unvalued::Missing("everything".to_owned()))
+    }
+}

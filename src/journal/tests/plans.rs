@@ -1,0 +1,160 @@
+use super::*;
+
+use ActionStatus::{Abandoned, Planned, Rejected, Signed, Simulated};
+
+fn margin_step(market: u32) -> Step {
+    let action = Action::SetMargin { market: MarketId(market), maintenance_margin_bps: 1, initial_margin_bps: 2 };
+    Step { tier: Tier::Recalibrate, unit: None, action, absorbs: U256::ZERO, why: "calmer".to_owned() }
+}
+
+#[tokio::test]
+async fn a_plan_is_written_step_by_step_in_order() {
+    let fixture = Fixture::new().await;
+    let steps = [
+        step(1, Tier::Liquidate, 10),
+        Step { absorbs: U256::MAX >> 1, why: "nul \0".to_owned(), ..step(1, Tier::InsuranceFund, 0) },
+        step(2, Tier::SocialiseLoss, 7),
+        margin_step(4),
+    ];
+    let (plan, ids) = fixture.try_plan(&steps, false).await.unwrap();
+    let filter = ActionFilter { deployment: Some(name("venue")), limit: 10, ..Default::default() };
+    let mut rows = fixture.journal.list_actions(&filter).await.unwrap();
+    rows.reverse();
+    assert_eq!(rows.iter().map(|row| row.id).collect::<Vec<_>>(), ids);
+    assert_eq!(rows.iter().map(|row| row.group).collect::<Vec<_>>(), [0, 0, 1, 2]);
+    for (index, (row, step)) in rows.iter().zip(&steps).enumerate() {
+        assert_eq!((row.plan, row.step as usize, row.status), (plan, index, Planned));
+        assert_eq!((row.tier, &row.unit, row.absorbs), (step.tier, &step.unit, step.absorbs));
+        assert_eq!(row.why, step.why.replace('\0', ""));
+        assert_eq!(serde_json::from_value::<Action>(row.action.clone()).unwrap(), step.action);
+        assert_eq!((row.planned_block, row.segment, row.dry_run, row.tx_hash), (10, SEGMENT, false, None));
+    }
+}
+
+#[tokio::test]
+async fn books_that_do_not_balance_by_one_unit_are_refused() {
+    let fixture = Fixture::new().await;
+    let episode = fixture.episode().await;
+    let steps = [step(1, Tier::Liquidate, 10)];
+    let good = ledger_of(&steps);
+    let one = U256::from(1);
+    let tampered = [
+        Ledger { shortfall: good.shortfall + one, ..good.clone() },
+        Ledger { residual: good.residual - one, ..good.clone() },
+        Ledger { absorbed: [(Tier::Liquidate, U256::from(11))].into(), ..good.clone() },
+        Ledger { absorbed: [(Tier::Liquidate, U256::MAX), (Tier::InsuranceFund, one)].into(), ..good.clone() },
+    ];
+    for ledger in &tampered {
+        let content = PlanContent { segment: SEGMENT, block: &block(10), steps: &steps, ledger };
+        assert_conflict(fixture.journal.insert_plan_content(fixture.deployment, episode, &content, false).await);
+    }
+    let none = fixture.journal.list_actions(&ActionFilter { limit: 1, ..Default::default() }).await.unwrap();
+    assert_eq!(none, []);
+}
+
+#[tokio::test]
+async fn a_subject_has_one_open_group() {
+    let fixture = Fixture::new().await;
+    let first = fixture.plan(&[step(1, Tier::Liquidate, 1), step(1, Tier::InsuranceFund, 1), margin_step(4)]).await;
+    assert_conflict(fixture.try_plan(&[step(2, Tier::Liquidate, 1), step(1, Tier::Liquidate, 1)], false).await);
+    assert_conflict(fixture.try_plan(&[margin_step(4)], false).await);
+    assert_conflict(
+        fixture.try_plan(&[step(3, Tier::Liquidate, 1), margin_step(5), step(3, Tier::Liquidate, 1)], false).await,
+    );
+    // what was refused left nothing behind
+    fixture.plan(&[step(2, Tier::Liquidate, 1), step(3, Tier::Liquidate, 1), margin_step(5)]).await;
+
+    fixture.journal.set_action_status(&first[..1], Rejected, Some("not eligible"), 11).await.unwrap();
+    assert_eq!(fixture.status(first[1]).await, Rejected);
+    fixture.plan(&[step(1, Tier::Liquidate, 1)]).await;
+    let reopened = format!("UPDATE actions SET status = 'planned' WHERE id = {}", first[0]);
+    fixture.refused_by("actions_one_open_group", &reopened).await;
+}
+
+#[tokio::test]
+async fn a_plan_needs_the_open_episode_of_its_segment() {
+    let fixture = Fixture::new().await;
+    let Fixture { journal, deployment, .. } = &fixture;
+    let episode = fixture.episode().await;
+    let steps = [step(1, Tier::Liquidate, 1)];
+    let ledger = ledger_of(&steps);
+    let content = PlanContent { segment: SegmentId(2), block: &block(10), steps: &steps, ledger: &ledger };
+    assert_conflict(journal.insert_plan_content(*deployment, episode, &content, false).await);
+    let content = PlanContent { segment: SEGMENT, ..content };
+    let other = journal.register_deployment(&name("other"), CHAIN, "perps", &serde_json::Value::Null).await.unwrap();
+    assert_conflict(journal.insert_plan_content(other, episode, &content, false).await);
+    journal.close_episode(episode, &block(11), &serde_json::json!({})).await.unwrap();
+    assert_conflict(journal.insert_plan_content(*deployment, episode, &content, false).await);
+}
+
+#[tokio::test]
+async fn statuses_before_the_signature_follow_their_order() {
+    let fixture = Fixture::new().await;
+    let set = async |id: ActionId, status| fixture.journal.set_action_status(&[id], status, None, 11).await;
+    let ids = fixture.plan(&[step(1, Tier::Liquidate, 1), step(2, Tier::Liquidate, 1)]).await;
+    set(ids[0], Simulated).await.unwrap();
+    set(ids[0], Simulated).await.unwrap();
+    for follows_a_transaction in ActionStatus::ALL {
+        if !matches!(follows_a_transaction, Simulated | Rejected | Abandoned) {
+            assert_conflict(set(ids[0], follows_a_transaction).await);
+        }
+    }
+    set(ids[0], Rejected).await.unwrap();
+    for later in [Simulated, Abandoned] {
+        assert_conflict(set(ids[0], later).await);
+    }
+    set(ids[0], Rejected).await.unwrap();
+    assert_conflict(set(ActionId(999), Rejected).await);
+
+    // all or none
+    assert_conflict(fixture.journal.set_action_status(&ids, Abandoned, None, 12).await);
+    assert_eq!(fixture.status(ids[1]).await, Planned);
+    fixture.journal.set_action_status(&ids[1..], Abandoned, Some("dry\0 run"), 12).await.unwrap();
+    let row = fixture.action(ids[1]).await;
+    assert_eq!((row.status, row.reason.as_deref(), row.status_block), (Abandoned, Some("dry run"), 12));
+}
+
+#[tokio::test]
+async fn a_dry_run_action_is_never_signed() {
+    let fixture = Fixture::new().await;
+    let (_, ids) = fixture.try_plan(&[step(1, Tier::Liquidate, 1)], true).await.unwrap();
+    let new = fixture.transaction(&ids, 0);
+    assert_conflict(fixture.journal.create_transaction(&new, &attempt(0)).await);
+    assert_eq!(fixture.unsettled().await, []);
+    assert_eq!(fixture.journal.next_nonce(CHAIN, new.signer).await.unwrap(), None);
+    let (transaction, _, _) = fixture.signed(2, 0).await;
+    let smuggled =
+        format!("UPDATE actions SET status = 'signed', transaction_id = {transaction} WHERE id = {}", ids[0]);
+    fixture.refused_by("actions_dry_run_is_never_signed", &smuggled).await;
+}
+
+#[tokio::test]
+async fn a_start_frees_what_the_dead_had_planned() {
+    let fixture = Fixture::new().await;
+    let ids = fixture.plan(&[step(1, Tier::Liquidate, 1), step(2, Tier::Liquidate, 1)]).await;
+    fixture.journal.set_action_status(&ids[..1], Simulated, None, 10).await.unwrap();
+    let (_, _, signed) = fixture.signed(3, 0).await;
+    let abandon = async || fixture.journal.abandon_unsigned(fixture.deployment, "restart", 20).await.unwrap();
+    assert_eq!(abandon().await, 2);
+    assert_eq!(abandon().await, 0);
+    assert_eq!(fixture.status(ids[0]).await, Abandoned);
+    assert_eq!(fixture.status(signed).await, Signed);
+    fixture.plan(&[step(1, Tier::Liquidate, 1), step(2, Tier::Liquidate, 1)]).await;
+}
+
+#[tokio::test]
+async fn listings_filter_and_stop() {
+    let fixture = Fixture::new().await;
+    let ids = fixture.plan(&[step(1, Tier::Liquidate, 1), step(2, Tier::Liquidate, 1)]).await;
+    fixture.journal.set_action_status(&ids[1..], Rejected, None, 11).await.unwrap();
+    let list = async |filter: ActionFilter| -> Vec<ActionId> {
+        fixture.journal.list_actions(&filter).await.unwrap().into_iter().map(|row| row.id).collect()
+    };
+    let all = ActionFilter { limit: 10, ..Default::default() };
+    assert_eq!(list(all.clone()).await, [ids[1], ids[0]]);
+    assert_eq!(list(ActionFilter { limit: 1, ..all.clone() }).await, [ids[1]]);
+    assert_eq!(list(ActionFilter { unit: Some(unit(1)), ..all.clone() }).await, [ids[0]]);
+    assert_eq!(list(ActionFilter { status: Some(Rejected), ..all.clone() }).await, [ids[1]]);
+    assert_eq!(list(ActionFilter { since_block: Some(11), ..all.clone() }).await, []);
+    assert_eq!(list(ActionFilter { deployment: Some(name("other")), ..all }).await, []);
+}
