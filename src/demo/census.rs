@@ -47,8 +47,9 @@ pub(super) struct Census {
     pub(super) breached: BTreeSet<Account>,
     /// Blocks from the first with the breach to the first without it, for the slowest repair so far.
     pub(super) repair_blocks_max: u64,
-    /// Times that the books rebuilt from logs differed from the chain's view.
+    /// Times that the books rebuilt from logs differed from the chain's view, and the first of them in words.
     pub(super) mismatches: u64,
+    pub(super) first_mismatch: Option<String>,
 }
 
 impl Census {
@@ -58,7 +59,14 @@ impl Census {
         let standings = standings(node, venue, block, &accounts).await?;
         let mut count = Count::default();
         for (account, worth) in accounts.iter().zip(standings) {
-            self.mismatches += u64::from(books.worth(account) != worth);
+            let told = books.worth(account);
+            if told != worth {
+                self.mismatches += 1;
+                let number = block.number;
+                self.first_mismatch.get_or_insert_with(|| {
+                    format!("block {number}, {account:?}: the logs tell {told:?}, the view shows {worth:?}")
+                });
+            }
             self.look(*account, &worth, block.number, &mut count);
         }
         Ok(count)

@@ -174,7 +174,7 @@ fn config_text(settings: &Settings<'_>, ops_port: u16) -> Result<String> {
         "log": { "format": "text", "filter": "info" },
         "deployments": { DEPLOYMENT: {
             "chain_id": settings.chain_id,
-            "rpc": { "url": settings.rpc_url, "timeout_ms": 10_000, "poll_interval_ms": 200 },
+            "rpc": { "url": settings.rpc_url, "timeout_ms": 10_000, "poll_interval_ms": 1_000 },
             "protocol": {
                 "adapter": ADAPTER,
                 "clearinghouse": settings.venue.clearinghouse,

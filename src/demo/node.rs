@@ -29,8 +29,9 @@ const BATCH_REQUESTS_MAX: usize = 100;
 /// Gas limits: far above what is used, far below a block's.
 const CALL_GAS: u64 = 1_500_000;
 const CREATE_GAS: u64 = 10_000_000;
-/// Above any base fee that set-up can drive the chain to.
-const MESSAGE_MAX_FEE_WEI: u128 = 1_000_000_000_000;
+/// Largest fee per gas of a message, of the base fee at the head: enough for two blocks of rising base fee, and less than
+/// anybody offers who wants to be early.
+const MAX_FEE_PERCENT: u128 = 127;
 const MINE_ROUNDS_MAX: usize = 200;
 
 /// A transaction to be sent for an account, and what it is for.
@@ -176,8 +177,12 @@ impl Node {
         self.batch::<Value>("anvil_setBalance", &grants).await.map(drop)
     }
 
-    /// Puts messages into the pool, in order per sender. They pay no tip, so they execute after those that do.
+    /// Puts messages into the pool, in order per sender. They offer hardly more than the base fee and no tip, so they
+    /// execute after those of anybody who is in a hurry.
     pub(super) async fn send(&self, messages: &[Message]) -> Result<Vec<B256>> {
+        let head: Option<Block> = self.request("eth_getBlockByNumber", json!(["latest", false])).await?;
+        let base_fee = head.and_then(|block| block.header.base_fee_per_gas).context("the head has no base fee")?;
+        let max_fee = u128::from(base_fee) * MAX_FEE_PERCENT / 100 + 1;
         let mut params = Vec::with_capacity(messages.len());
         let mut nonces = self.nonces.lock().await;
         for message in messages {
@@ -193,7 +198,7 @@ impl Node {
                 "data": message.data,
                 "nonce": format!("{nonce:#x}"),
                 "gas": format!("{gas:#x}"),
-                "maxFeePerGas": format!("{MESSAGE_MAX_FEE_WEI:#x}"),
+                "maxFeePerGas": format!("{max_fee:#x}"),
                 "maxPriorityFeePerGas": "0x0",
             }]));
         }

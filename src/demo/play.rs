@@ -277,8 +277,10 @@ impl Stage {
             token_balance: chain.token_balance.to_string(),
             faults: Vec::new(),
         };
-        let log_mismatches = (census.mismatches > 0)
-            .then(|| format!("the logs and the view of an account differed {} times", census.mismatches));
+        let log_mismatches = census
+            .first_mismatch
+            .as_ref()
+            .map(|first| format!("logs and views of accounts differed {} times, first in {first}", census.mismatches));
         let kinds: [&[String]; 6] =
             [&rest.unrest, &chain.faults, &cache.mismatches, &doubles, violations_kept, log_mismatches.as_slice()];
         report.faults = kinds.iter().flat_map(|kind| kind.iter().take(FAULTS_PER_KIND_MAX).cloned()).collect();

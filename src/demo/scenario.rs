@@ -157,8 +157,8 @@ fn markets() -> Vec<MarketPlan> {
         depth_bps,
     };
     vec![
-        market(ETH, "ETH", CRASHING_SEGMENT, 30, (250, 500), 250),
-        market(BTC, "BTC", CRASHING_SEGMENT, 60, (250, 500), 350),
+        market(ETH, "ETH", CRASHING_SEGMENT, 30, (250, 500), 800),
+        market(BTC, "BTC", CRASHING_SEGMENT, 60, (250, 500), 900),
         // A rate that is no whole number of units a second, so that the truncation of the index is exercised.
         MarketPlan {
             funding_rate_x18: 416_666_666_666_666_667,
@@ -237,11 +237,11 @@ const COHORTS: [Cohort; 8] = {
     }
     [
         cohort("eth long", 320, Side::Long, &[ETH], (500, 5_000)),
-        cohort("btc long", 160, Side::Long, &[BTC], (500, 5_000)),
-        cohort("cross long", 120, Side::Long, &[ETH, BTC], (500, 5_000)),
+        cohort("btc long", 120, Side::Long, &[BTC], (500, 5_000)),
+        cohort("cross long", 110, Side::Long, &[ETH, BTC], (500, 5_000)),
         cohort("eth short", 140, Side::Short, &[ETH], (2_000, 8_000)),
-        cohort("btc early short", 60, Side::EarlyShort, &[BTC], (8_500, 10_000)),
-        cohort("btc short", 20, Side::Short, &[BTC], (4_000, 8_000)),
+        cohort("btc early short", 50, Side::EarlyShort, &[BTC], (8_500, 10_000)),
+        cohort("btc short", 60, Side::Short, &[BTC], (4_000, 8_000)),
         cohort("sol or gold long", 90, Side::Long, &[SOL, GOLD], (1_500, 5_000)),
         cohort("sol or gold short", 90, Side::Short, &[SOL, GOLD], (1_500, 5_000)),
     ]
@@ -310,9 +310,7 @@ impl Trader {
         let crosses = cohort.segment == CRASHING_SEGMENT;
         let chosen = if crosses { cohort.markets } else { one_of(dice, cohort.markets) };
         let (low, high) = cohort.margin_bps;
-        // Squared, so that thin margins are more frequent than thick ones, as on real venues.
-        let draw = dice.below(1_001);
-        let margin_bps = low + (high - low) * draw * draw / 1_000_000;
+        let margin_bps = low + dice.below(high - low + 1);
         let mut deposit = 0;
         let lots = chosen
             .iter()
@@ -385,9 +383,9 @@ fn pair(market: u16, sellers: &[(Address, u64)], buyers: &[(Address, u64)]) -> V
     trades
 }
 
-/// Change against the step before, basis points: grinding, with three gaps wider than the maintenance margin.
-const ETH_FALL_BPS: [i64; 10] = [-300, -350, -800, -250, -500, -1_000, -200, -700, -350, 150];
-const BTC_FALL_BPS: [i64; 10] = [-200, -300, -700, -200, -450, -800, -200, -600, -300, 100];
+/// Change against the step before, basis points: grinding, with two gaps far wider than the maintenance margin.
+const ETH_FALL_BPS: [i64; 10] = [-300, -300, -800, -250, -350, -900, -250, -350, -300, -400];
+const BTC_FALL_BPS: [i64; 10] = [-200, -250, -700, -200, -300, -750, -200, -300, -250, -250];
 /// Change against the opening price: nothing there may become liquidatable.
 const WIGGLE_BPS: [i64; 10] = [40, -60, 90, -90, 20, -100, 70, -30, 100, 0];
 
