@@ -16,11 +16,14 @@ async fn names(url: &str) -> Vec<String> {
     names
 }
 
-fn is_gone_within_seconds(path: &Path, seconds: u32) -> bool {
-    (0..seconds * 20).any(|_| {
-        std::thread::sleep(Duration::from_millis(50));
-        !path.exists()
-    })
+async fn is_gone_within_seconds(path: &Path, seconds: u32) -> bool {
+    for _ in 0..seconds * 20 {
+        if !path.exists() {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    false
 }
 
 async fn own_cluster() -> (ThrowAwayPostgres, PathBuf) {
@@ -53,8 +56,8 @@ async fn owner_to_be_killed() {
     drop(postgres);
 }
 
-#[test]
-fn a_killed_owner_leaves_nothing_behind() {
+#[tokio::test]
+async fn a_killed_owner_leaves_nothing_behind() {
     let name = format!("{}::owner_to_be_killed", module_path!().trim_start_matches("backstop::"));
     let mut owner = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", &name, "--ignored", "--nocapture"])
@@ -68,7 +71,7 @@ fn a_killed_owner_leaves_nothing_behind() {
     let pid = fs::read_to_string(pid_file).unwrap().lines().next().unwrap().to_owned();
     owner.kill().unwrap();
     owner.wait().unwrap();
-    assert!(is_gone_within_seconds(&directory, 15), "{directory:?} is still there");
+    assert!(is_gone_within_seconds(&directory, 15).await, "{directory:?} is still there");
     let server = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     assert!(!server.contains(PREFIX), "the server still runs: {server}");
 }
