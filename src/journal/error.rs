@@ -1,6 +1,8 @@
 //! What can go wrong with the journal, and what a caller should do about it.
 
-/// The journal could not do what was asked. Nothing was changed.
+/// The journal could not do what was asked. Nothing was changed, but for one doubt: where the connection broke while a
+/// commit was under way, [`JournalError::Unavailable`] may hide that it took effect. So look before asking again; asking
+/// for the same again is a conflict or harmless, never a second effect.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// The database cannot be reached, does not answer in time, or gave up a race too often.
@@ -96,6 +98,16 @@ impl Failure {
                 Self::Final(JournalError::Unavailable(format!("{transaction}: {source}")))
             }
             _ => Self::Final(JournalError::Database { transaction, source }),
+        }
+    }
+}
+
+impl Failure {
+    /// The failure of somebody who does not try again.
+    pub(super) fn given_up(self) -> JournalError {
+        match self {
+            Self::Final(error) => error,
+            Self::LostRace(why) => JournalError::Unavailable(why),
         }
     }
 }

@@ -1,9 +1,10 @@
 //! Plans and the actions they are made of: written whole before anything is simulated or signed.
 
-use sqlx::Row;
+use sqlx::{PgConnection, Row};
 
 use super::{
     ActionId, DeploymentId, EpisodeId, Journal, JournalError, PlanId, Result,
+    error::TxResult,
     session::in_tx,
     values::{bigint, json, numeric, text},
 };
@@ -76,37 +77,8 @@ impl Journal {
                     plan.segment
                 ))
             })?;
-            let rows = sqlx::query(
-                "-- insert_plan\n\
-                 INSERT INTO actions (deployment_id, plan_id, dry_run, step_no, group_no, leads_group, subject, \
-                 unit_key, tier, absorbs, why, step, status_block) \
-                 SELECT $1, $2, $3, step_no, group_no, leads_group, subject, unit_key, tier, absorbs, why, step, $4 \
-                 FROM UNNEST($5::int[], $6::int[], $7::bool[], $8::text[], $9::bytea[], $10::text[], $11::numeric[], \
-                 $12::text[], $13::jsonb[]) \
-                 AS s (step_no, group_no, leads_group, subject, unit_key, tier, absorbs, why, step) \
-                 RETURNING id, step_no",
-            )
-            .bind(deployment.0)
-            .bind(plan_id)
-            .bind(dry_run)
-            .bind(block_number)
-            .bind(&columns.step_no)
-            .bind(&columns.group_no)
-            .bind(&columns.leads_group)
-            .bind(&columns.subject)
-            .bind(&columns.unit_key)
-            .bind(&columns.tier)
-            .bind(&columns.absorbs)
-            .bind(&columns.why)
-            .bind(&columns.step)
-            .fetch_all(&mut *tx)
-            .await?;
-            let mut ids = Vec::with_capacity(rows.len());
-            for row in rows {
-                ids.push((row.try_get::<i32, _>("step_no")?, ActionId(row.try_get("id")?)));
-            }
-            ids.sort_unstable();
-            Ok((PlanId(plan_id), ids.into_iter().map(|(_, id)| id).collect()))
+            let ids = columns.insert(tx, deployment, PlanId(plan_id), dry_run, block_number).await?;
+            Ok((PlanId(plan_id), ids))
         })
     }
 }
@@ -155,6 +127,48 @@ impl ActionColumns {
             columns.step.push(json("step", &step.action)?);
         }
         Ok(columns)
+    }
+
+    /// Writes the actions and answers their ids, in the order of the steps.
+    async fn insert(
+        &self,
+        tx: &mut PgConnection,
+        deployment: DeploymentId,
+        plan: PlanId,
+        dry_run: bool,
+        block_number: i64,
+    ) -> TxResult<Vec<ActionId>> {
+        let rows = sqlx::query(
+            "-- insert_plan\n\
+             INSERT INTO actions (deployment_id, plan_id, dry_run, step_no, group_no, leads_group, subject, \
+             unit_key, tier, absorbs, why, step, status_block) \
+             SELECT $1, $2, $3, step_no, group_no, leads_group, subject, unit_key, tier, absorbs, why, step, $4 \
+             FROM UNNEST($5::int[], $6::int[], $7::bool[], $8::text[], $9::bytea[], $10::text[], $11::numeric[], \
+             $12::text[], $13::jsonb[]) \
+             AS s (step_no, group_no, leads_group, subject, unit_key, tier, absorbs, why, step) \
+             RETURNING id, step_no",
+        )
+        .bind(deployment.0)
+        .bind(plan.0)
+        .bind(dry_run)
+        .bind(block_number)
+        .bind(&self.step_no)
+        .bind(&self.group_no)
+        .bind(&self.leads_group)
+        .bind(&self.subject)
+        .bind(&self.unit_key)
+        .bind(&self.tier)
+        .bind(&self.absorbs)
+        .bind(&self.why)
+        .bind(&self.step)
+        .fetch_all(&mut *tx)
+        .await?;
+        let mut ids = Vec::with_capacity(rows.len());
+        for row in rows {
+            ids.push((row.try_get::<i32, _>("step_no")?, ActionId(row.try_get("id")?)));
+        }
+        ids.sort_unstable();
+        Ok(ids.into_iter().map(|(_, id)| id).collect())
     }
 }
 

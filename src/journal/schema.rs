@@ -1,8 +1,13 @@
 //! The schema: embedded migrations, and the refusal to work on any other.
 
-use sqlx::{Row, migrate::Migrator};
+use sqlx::{
+    Row,
+    migrate::{MigrateError, Migrator},
+};
 
-use super::{Journal, JournalError, Result, session::in_tx};
+use super::{Journal, JournalError, Result, error::Failure, session::in_tx};
+
+const OTHER_BUILD: &str = "run the build that wrote it, or give this one a database of its own";
 
 /// The migrations of this build.
 pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
@@ -12,11 +17,13 @@ impl Journal {
     /// or that differs under the same number, is refused and left alone.
     pub async fn migrate(&self) -> Result<()> {
         MIGRATIONS.run(&self.pool).await.map_err(|error| match error {
-            sqlx::migrate::MigrateError::Execute(source) => JournalError::Database { transaction: "migrate", source },
+            MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => {
+                Failure::of("migrate", source.into()).given_up()
+            }
             other => JournalError::SchemaUnknown {
                 found: other.to_string(),
                 expected: describe(&expected()),
-                mend: "run the build that wrote it, or give this one a database of its own",
+                mend: OTHER_BUILD,
             },
         })
     }
@@ -32,11 +39,7 @@ impl Journal {
         Err(JournalError::SchemaUnknown {
             found: describe(&applied),
             expected: describe(&expected),
-            mend: if older {
-                "run `backstop migrate`"
-            } else {
-                "run the build that wrote it, or give this one a database of its own"
-            },
+            mend: if older { "run `backstop migrate`" } else { OTHER_BUILD },
         })
     }
 

@@ -36,52 +36,52 @@ pub enum Violation {
 /// An account as it stands.
 #[derive(Clone, Debug)]
 pub(super) struct Account {
-    pub cash: I256,
-    pub maintenance_margin: U256,
+    pub(super) cash: I256,
+    pub(super) maintenance_margin: U256,
     /// Signed lots and quote, none of them of zero lots.
-    pub positions: BTreeMap<MarketId, (I256, I256)>,
+    pub(super) positions: BTreeMap<MarketId, (I256, I256)>,
     /// What the later tiers have paid it in this plan.
-    pub external: U256,
+    pub(super) external: U256,
     /// Whether some of it has been closed against the market in this plan.
-    pub closed: bool,
+    pub(super) closed: bool,
 }
 
 /// What closing lots against the market does to the unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Closing {
     /// Fee, after its cap.
-    pub fee: U256,
+    pub(super) fee: U256,
     /// Loss and fee that the unit's own margin pays: not what opens a hole, and not what others had paid in before.
-    pub own: U256,
+    pub(super) own: U256,
     /// Equity when all is done.
-    pub equity_after: I256,
+    pub(super) equity_after: I256,
 }
 
 /// All of the segment.
 #[derive(Clone, Debug)]
 pub(super) struct SegmentState<'a> {
-    pub case: &'a SegmentCase,
-    pub accounts: BTreeMap<UnitKey, Account>,
+    pub(super) case: &'a SegmentCase,
+    pub(super) accounts: BTreeMap<UnitKey, Account>,
     distressed: BTreeMap<&'a UnitKey, &'a DistressedUnit>,
     /// What the fund may still pay out.
-    pub spendable: U256,
+    pub(super) spendable: U256,
     /// Fees charged so far. Some of them go to the fund, how much is the venue's business.
-    pub fees: U256,
+    pub(super) fees: U256,
     /// Lots taken from resting orders.
-    pub taken: BTreeMap<u64, U256>,
+    pub(super) taken: BTreeMap<u64, U256>,
     /// Lots of distressed units closed against the market.
-    pub closed: BTreeMap<(UnitKey, MarketId), U256>,
+    pub(super) closed: BTreeMap<(UnitKey, MarketId), U256>,
     /// Units whose orders were executed against.
-    pub makers: BTreeSet<UnitKey>,
+    pub(super) makers: BTreeSet<UnitKey>,
     /// Units that paid for others.
-    pub charged: BTreeSet<UnitKey>,
+    pub(super) charged: BTreeSet<UnitKey>,
     /// Requirement that margin steps add to units.
-    pub raised: BTreeMap<UnitKey, U256>,
+    pub(super) raised: BTreeMap<UnitKey, U256>,
 }
 
 impl<'a> SegmentState<'a> {
     /// The state the case describes, after checking that the case is consistent and within [`limits`].
-    pub fn of(case: &'a SegmentCase) -> Result<Self, Violation> {
+    pub(super) fn of(case: &'a SegmentCase) -> Result<Self, Violation> {
         limits::check(case)?;
         let mut accounts = BTreeMap::new();
         for unit in &case.distressed {
@@ -107,41 +107,41 @@ impl<'a> SegmentState<'a> {
         })
     }
 
-    pub fn account(&self, unit: &UnitKey) -> Result<&Account, Violation> {
+    pub(super) fn account(&self, unit: &UnitKey) -> Result<&Account, Violation> {
         self.accounts.get(unit).ok_or_else(|| Violation::Unknown(format!("unit {unit}")))
     }
 
-    pub fn market(&self, market: MarketId) -> Result<&'a MarketCase, Violation> {
+    pub(super) fn market(&self, market: MarketId) -> Result<&'a MarketCase, Violation> {
         self.case.markets.get(&market).ok_or_else(|| Violation::Unknown(format!("market {market}")))
     }
 
     /// Lots · (mark − funding index) + quote; 0 without a position.
-    pub fn pnl(&self, account: &Account, market: MarketId) -> I256 {
+    pub(super) fn pnl(&self, account: &Account, market: MarketId) -> I256 {
         let position = account.positions.get(&market).zip(self.case.markets.get(&market));
         position.map_or(I256::ZERO, |(&(lots, quote), case)| lots * net(case, case.mark_price) + quote)
     }
 
-    pub fn equity(&self, account: &Account) -> I256 {
+    pub(super) fn equity(&self, account: &Account) -> I256 {
         account.positions.keys().fold(account.cash, |sum, market| sum + self.pnl(account, *market))
     }
 
-    pub fn surplus(&self, account: &Account) -> I256 {
+    pub(super) fn surplus(&self, account: &Account) -> I256 {
         self.equity(account) - I256::from_raw(account.maintenance_margin)
     }
 
     /// How far the unit's equity is below zero.
-    pub fn hole(&self, unit: &UnitKey) -> Result<U256, Violation> {
+    pub(super) fn hole(&self, unit: &UnitKey) -> Result<U256, Violation> {
         Ok(negative_part(self.equity(self.account(unit)?)))
     }
 
     /// Signed lots; 0 without a position.
-    pub fn lots(&self, unit: &UnitKey, market: MarketId) -> I256 {
+    pub(super) fn lots(&self, unit: &UnitKey, market: MarketId) -> I256 {
         let account = self.accounts.get(unit);
         account.and_then(|a| a.positions.get(&market)).map_or(I256::ZERO, |(lots, _)| *lots)
     }
 
     /// Markets in which the unit has a position, largest loss first, ties by market.
-    pub fn markets_by_loss(&self, unit: &UnitKey) -> Result<Vec<MarketId>, Violation> {
+    pub(super) fn markets_by_loss(&self, unit: &UnitKey) -> Result<Vec<MarketId>, Violation> {
         let account = self.account(unit)?;
         let mut markets: Vec<_> = account.positions.keys().map(|m| (self.pnl(account, *m), *m)).collect();
         markets.sort_unstable();
@@ -149,14 +149,14 @@ impl<'a> SegmentState<'a> {
     }
 
     /// Whether the fund is known to have nothing left to pay. A fee may have filled it a little: then it is not known.
-    pub fn fund_spent(&self) -> bool {
+    pub(super) fn fund_spent(&self) -> bool {
         self.spendable.is_zero() && self.fees.is_zero()
     }
 
     /// Lots that may be closed now. What the case allows holds until the first close moves the account; after that a
     /// venue with a close factor may allow less, and of a unit that still has equity no more than half, rounded up, is
     /// taken to be sure.
-    pub fn closable_lots(&self, unit: &UnitKey, market: MarketId) -> Result<U256, Violation> {
+    pub(super) fn closable_lots(&self, unit: &UnitKey, market: MarketId) -> Result<U256, Violation> {
         let account = self.account(unit)?;
         if !self.surplus(account).is_negative() {
             return Ok(U256::ZERO);
@@ -171,7 +171,7 @@ impl<'a> SegmentState<'a> {
     }
 
     /// What closing against these fills would do, without doing it.
-    pub fn quote_close(&self, unit: &UnitKey, market: MarketId, fills: &[Fill]) -> Result<Closing, Violation> {
+    pub(super) fn quote_close(&self, unit: &UnitKey, market: MarketId, fills: &[Fill]) -> Result<Closing, Violation> {
         let case = self.market(market)?;
         let mut account = self.account(unit)?.clone();
         let (long, mut realised, mut lots) = (!self.lots(unit, market).is_negative(), I256::ZERO, U256::ZERO);
@@ -191,7 +191,7 @@ impl<'a> SegmentState<'a> {
     }
 
     /// Closes lots of a distressed unit against resting orders.
-    pub fn close(&mut self, unit: &UnitKey, market: MarketId, fills: &[Fill]) -> Result<Closing, Violation> {
+    pub(super) fn close(&mut self, unit: &UnitKey, market: MarketId, fills: &[Fill]) -> Result<Closing, Violation> {
         self.check_close(unit, market, fills)?;
         let closing = self.quote_close(unit, market, fills)?;
         let case = self.market(market)?;
@@ -236,7 +236,7 @@ impl<'a> SegmentState<'a> {
     }
 
     /// Pays a unit's shortfall out of the fund.
-    pub fn draw(&mut self, unit: &UnitKey, amount: U256) -> Result<(), Violation> {
+    pub(super) fn draw(&mut self, unit: &UnitKey, amount: U256) -> Result<(), Violation> {
         let (hole, spendable) = (self.hole(unit)?, self.spendable);
         refuse_if(amount.is_zero() || amount > hole, || format!("draws {amount} for a shortfall of {hole}"))?;
         refuse_if(amount > spendable, || format!("draws {amount} of {spendable} that the fund may pay"))?;
@@ -247,7 +247,12 @@ impl<'a> SegmentState<'a> {
 
     /// Closes a bankrupt unit against winners at its bankruptcy price, in the order given. Each winner is charged
     /// ceil(shortfall left · its lots / lots left); the amounts named must be just these.
-    pub fn deleverage(&mut self, unit: &UnitKey, market: MarketId, winners: &[Deleveraging]) -> Result<(), Violation> {
+    pub(super) fn deleverage(
+        &mut self,
+        unit: &UnitKey,
+        market: MarketId,
+        winners: &[Deleveraging],
+    ) -> Result<(), Violation> {
         let case = self.market(market)?;
         let held = self.lots(unit, market);
         let (mut hole_left, mut lots_left) = (self.hole(unit)?, held.unsigned_abs());
@@ -294,13 +299,13 @@ impl<'a> SegmentState<'a> {
 
     /// The segment's whole equity plus the unit's shortfall: what its payers' shares are parts of. Fees may have left
     /// for the fund, which makes the venue's base smaller and its shares larger than these.
-    pub fn socialisation_base(&self, unit: &UnitKey) -> Result<U256, Violation> {
+    pub(super) fn socialisation_base(&self, unit: &UnitKey) -> Result<U256, Violation> {
         let whole = self.accounts.values().fold(I256::ZERO, |sum, account| sum + self.equity(account));
         Ok(positive_part(whole + I256::from_raw(self.hole(unit)? + self.fees)))
     }
 
     /// Charges the shortfall of a unit without positions to the rest of the segment.
-    pub fn socialise(&mut self, unit: &UnitKey, payers: &[Contribution]) -> Result<(), Violation> {
+    pub(super) fn socialise(&mut self, unit: &UnitKey, payers: &[Contribution]) -> Result<(), Violation> {
         let (hole, base) = (self.hole(unit)?, self.socialisation_base(unit)?);
         refuse_if(!self.account(unit)?.positions.is_empty(), || format!("{unit} still has positions"))?;
         refuse_if(!self.fund_spent(), || "the fund can still pay".to_owned())?;

@@ -1,5 +1,5 @@
-//! The walk: every distressed unit, worst first, through the configured tiers in their order; then what concerns the
-//! whole segment.
+//! The walk: every distressed unit, worst first and those without positions last, through the configured tiers in their
+//! order; then what concerns the whole segment.
 //!
 //! Invariants: what one unit used up (fund, depth, winners, payers) is gone for the next; a unit with a transaction in
 //! flight is neither subject, winner, payer nor maker; whatever is not done leaves a note. Must not: know what a tier
@@ -28,8 +28,12 @@ pub(super) fn walk(
         work.note(format!("nothing can be sent in this segment: {reason}"));
         return work.finish();
     }
-    for distressed in &case.distressed {
+    // Units without positions come last: a socialised loss charges every maker, and a charged maker's orders are no longer
+    // counted on in this plan.
+    let (flat, open): (Vec<_>, Vec<_>) = case.distressed.iter().partition(|unit| unit.positions.is_empty());
+    for (index, distressed) in open.iter().chain(&flat).enumerate() {
         let unit = &distressed.unit;
+        work.depth_needed = open.iter().skip(index + 1).any(|later| !reservations.units.contains(&later.unit));
         if reservations.units.contains(unit) {
             work.note(format!("{unit} is left alone: a transaction in flight touches it"));
             work.left_alone.insert(unit.clone());
@@ -49,19 +53,21 @@ pub(super) fn walk(
 
 /// A plan being made.
 pub(super) struct Work<'a> {
-    pub case: &'a SegmentCase,
-    pub state: SegmentState<'a>,
-    pub policy: &'a dyn AdlPolicy,
-    pub reservations: &'a Reservations,
+    pub(super) case: &'a SegmentCase,
+    pub(super) state: SegmentState<'a>,
+    pub(super) policy: &'a dyn AdlPolicy,
+    pub(super) reservations: &'a Reservations,
     settings: &'a [TierSettings],
     steps: Vec<Step>,
     absorbed: BTreeMap<Tier, U256>,
     left_alone: BTreeSet<UnitKey>,
     notes: Vec<String>,
     /// The unit at hand must wait for something that passes by itself: no later tier may take its loss now.
-    pub waits: bool,
+    pub(super) waits: bool,
     /// The unit at hand has been wound down, as far as that goes.
-    pub wound_down: bool,
+    pub(super) wound_down: bool,
+    /// A unit that comes later in this plan has positions to close.
+    pub(super) depth_needed: bool,
 }
 
 impl<'a> Work<'a> {
@@ -86,23 +92,24 @@ impl<'a> Work<'a> {
             notes: Vec::new(),
             waits: false,
             wound_down: false,
+            depth_needed: false,
         })
     }
 
     /// Whether the deployment uses this tier.
-    pub fn has(&self, tier: Tier) -> bool {
+    pub(super) fn has(&self, tier: Tier) -> bool {
         self.settings.iter().any(|s| s.tier == tier)
     }
 
     /// What the tier may still absorb in this plan; nothing if the deployment does not use it.
-    pub fn allowance(&self, tier: Tier) -> U256 {
+    pub(super) fn allowance(&self, tier: Tier) -> U256 {
         let Some(settings) = self.settings.iter().find(|s| s.tier == tier) else { return U256::ZERO };
         let used = self.absorbed.get(&tier).copied().unwrap_or_default();
         settings.absorb_max.map_or(U256::MAX, |max| max.saturating_sub(used))
     }
 
     /// Whether a loss may go past the fund: only when the fund is known to have nothing left. Notes why not.
-    pub fn may_pass_fund(&mut self, unit: &UnitKey) -> bool {
+    pub(super) fn may_pass_fund(&mut self, unit: &UnitKey) -> bool {
         let why = if self.reservations.fund.contains_key(&self.case.segment) {
             "a draw on the fund is in flight"
         } else if !self.state.spendable.is_zero() {
@@ -120,22 +127,22 @@ impl<'a> Work<'a> {
     }
 
     /// Whether the unit must be left alone because a transaction in flight touches it.
-    pub fn reserved(&self, unit: &UnitKey) -> bool {
+    pub(super) fn reserved(&self, unit: &UnitKey) -> bool {
         self.reservations.units.contains(unit)
     }
 
     /// Units whose loss was paid by a tier behind their own margin, so far.
-    pub fn helped(&self) -> impl Iterator<Item = &UnitKey> {
+    pub(super) fn helped(&self) -> impl Iterator<Item = &UnitKey> {
         let external = |step: &&Step| !matches!(step.action, Action::Close { .. } | Action::SetMargin { .. });
         self.steps.iter().filter(external).filter_map(|step| step.unit.as_ref())
     }
 
-    pub fn push(&mut self, step: Step) {
+    pub(super) fn push(&mut self, step: Step) {
         *self.absorbed.entry(step.tier).or_default() += step.absorbs;
         self.steps.push(step);
     }
 
-    pub fn note(&mut self, note: String) {
+    pub(super) fn note(&mut self, note: String) {
         self.notes.push(note);
     }
 

@@ -1,4 +1,7 @@
-use std::io::{BufRead, BufReader};
+use std::{
+    io::{BufRead, BufReader},
+    os::unix::fs::PermissionsExt,
+};
 
 use super::*;
 
@@ -151,4 +154,28 @@ fn a_private_directory_is_passable_to_its_owner_only() {
     assert!(is_traversable(directory.path(), uid));
     assert!(!is_traversable(directory.path(), uid + 1));
     assert!(is_traversable(Path::new("/tmp"), uid + 1));
+}
+
+#[test]
+fn an_installation_out_of_reach_is_copied_with_its_links_made() {
+    let base = tempfile::tempdir().unwrap();
+    fs::set_permissions(base.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let (bin, lib) = (base.path().join("native/bin"), base.path().join("native/lib"));
+    fs::create_dir_all(&bin).unwrap();
+    fs::create_dir(&lib).unwrap();
+    fs::write(lib.join("libpq.so.5.18"), "library").unwrap();
+    let account = Account::Own { uid: fs::metadata(base.path()).unwrap().uid() };
+    let target = base.path().join("cluster");
+    fs::create_dir(&target).unwrap();
+    assert_eq!(reachable(bin.clone(), &target, &account).unwrap(), bin);
+
+    let links = r#"[{"source":"native/lib/libpq.so.5.18","target":"native/lib/libpq.so.5"}]"#;
+    fs::write(base.path().join("native/pg-symlinks.json"), links).unwrap();
+    let copy = reachable(bin.clone(), &target, &account).unwrap();
+    assert_eq!(copy, target.join("installation/bin"));
+    assert_eq!(fs::read_to_string(copy.join("../lib/libpq.so.5")).unwrap(), "library");
+    assert!(!lib.join("libpq.so.5").exists());
+
+    std::os::unix::fs::symlink("libpq.so.5.18", lib.join("libpq.so.5")).unwrap();
+    assert_eq!(reachable(bin.clone(), &target, &account).unwrap(), bin);
 }

@@ -4,10 +4,10 @@ use super::venue::{Account, Market, Order, Venue};
 use crate::recovery::MarginBounds;
 
 /// SplitMix64: a seed is a case, on every machine.
-pub struct Dice(pub u64);
+pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
-    pub fn roll(&mut self, sides: u64) -> u64 {
+    pub(super) fn roll(&mut self, sides: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -15,17 +15,17 @@ impl Dice {
         (z ^ (z >> 31)) % sides.max(1)
     }
 
-    pub fn between(&mut self, low: i128, high: i128) -> i128 {
+    pub(super) fn between(&mut self, low: i128, high: i128) -> i128 {
         low + i128::from(self.roll(u64::try_from(high - low + 1).unwrap()))
     }
 
-    pub fn chance(&mut self, percent: u64) -> bool {
+    pub(super) fn chance(&mut self, percent: u64) -> bool {
         self.roll(100) < percent
     }
 }
 
 /// A venue of 2 to 24 accounts in 1 to 3 markets, after prices moved by up to 45 %.
-pub fn crashed_venue(seed: u64) -> Venue {
+pub(super) fn crashed_venue(seed: u64) -> Venue {
     let mut dice = Dice(seed);
     let accounts = u16::try_from(dice.between(2, 24)).unwrap();
     let mut venue = Venue::default();

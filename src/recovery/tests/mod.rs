@@ -60,6 +60,7 @@ fn units_of(plan: &BalancedPlan) -> BTreeSet<UnitKey> {
 
 /// Executes the plan on the second venue and holds the outcome against the ledger.
 fn execute(venue: &mut Venue, plan: &BalancedPlan, left_alone: &BTreeSet<UnitKey>) {
+    venue.absorbed.clear();
     let mut own = U256::ZERO;
     for step in plan.steps() {
         venue.execute(step);
@@ -91,24 +92,24 @@ fn ten_thousand_random_plans_balance_and_execute() {
         let mut dice = Dice(!seed);
         let (tiers, reserved) = (some_tiers(&mut dice), some_reservations(&mut dice));
         let policy: &dyn AdlPolicy = if dice.chance(50) { &ProRata } else { &Queue };
-        let case = venue.case();
-        let plan = plan_with(&case, &tiers, policy, &reserved).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
-        assert!(units_of(&plan).is_disjoint(&reserved.units), "seed {seed}: a unit in flight is touched");
-        assert!(plan.steps().iter().all(|s| tiers.iter().any(|t| t.tier == s.tier)), "seed {seed}: a tier not in use");
-        for settings in &tiers {
-            let absorbed = plan.ledger().absorbed.get(&settings.tier).copied().unwrap_or_default();
-            assert!(
-                settings.absorb_max.is_none_or(|max| absorbed <= max),
-                "seed {seed}: {} above limit",
-                settings.tier
-            );
+        // The second plan starts where the first one left the venue.
+        for reserved in [reserved, Reservations::default()] {
+            let case = venue.case();
+            let plan = plan_with(&case, &tiers, policy, &reserved).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+            assert!(units_of(&plan).is_disjoint(&reserved.units), "seed {seed}: a unit in flight is touched");
+            assert!(plan.steps().iter().all(|s| tiers.iter().any(|t| t.tier == s.tier)), "seed {seed}: an unused tier");
+            for settings in &tiers {
+                let absorbed = plan.ledger().absorbed.get(&settings.tier).copied().unwrap_or_default();
+                let within = settings.absorb_max.is_none_or(|max| absorbed <= max);
+                assert!(within, "seed {seed}: {} above limit", settings.tier);
+            }
+            for tier in plan.steps().iter().map(|s| s.tier).collect::<BTreeSet<_>>() {
+                *used.entry(tier).or_default() += 1;
+            }
+            repaired += u32::from(!plan.ledger().shortfall.is_zero() && plan.ledger().residual.is_zero());
+            let executed = std::panic::AssertUnwindSafe(|| execute(&mut venue, &plan, &reserved.units));
+            assert!(std::panic::catch_unwind(executed).is_ok(), "seed {seed}");
         }
-        for tier in plan.steps().iter().map(|s| s.tier).collect::<BTreeSet<_>>() {
-            *used.entry(tier).or_default() += 1;
-        }
-        repaired += u32::from(!plan.ledger().shortfall.is_zero() && plan.ledger().residual.is_zero());
-        let outcome = std::panic::catch_unwind(move || execute(&mut venue, &plan, &reserved.units));
-        assert!(outcome.is_ok(), "seed {seed}");
     }
     // The laws above say nothing about plans that do nothing.
     for tier in ALL {

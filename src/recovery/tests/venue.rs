@@ -15,44 +15,44 @@ use crate::{
 };
 
 #[derive(Clone, Debug, Default)]
-pub struct Account {
-    pub cash: i128,
-    pub positions: BTreeMap<u32, (i128, i128)>,
+pub(super) struct Account {
+    pub(super) cash: i128,
+    pub(super) positions: BTreeMap<u32, (i128, i128)>,
 }
 
 #[derive(Clone, Debug)]
-pub struct Order {
-    pub id: u64,
-    pub maker: u16,
-    pub buys: bool,
-    pub price: i128,
-    pub lots: i128,
+pub(super) struct Order {
+    pub(super) id: u64,
+    pub(super) maker: u16,
+    pub(super) buys: bool,
+    pub(super) price: i128,
+    pub(super) lots: i128,
 }
 
 #[derive(Clone, Debug)]
-pub struct Market {
-    pub mark: i128,
-    pub funding: i128,
-    pub maintenance_bps: u32,
-    pub initial_bps: u32,
-    pub fee_bps: i128,
-    pub orders: Vec<Order>,
-    pub bounds: Option<MarginBounds>,
+pub(super) struct Market {
+    pub(super) mark: i128,
+    pub(super) funding: i128,
+    pub(super) maintenance_bps: u32,
+    pub(super) initial_bps: u32,
+    pub(super) fee_bps: i128,
+    pub(super) orders: Vec<Order>,
+    pub(super) bounds: Option<MarginBounds>,
 }
 
 #[derive(Clone, Debug, Default)]
-pub struct Venue {
-    pub accounts: BTreeMap<u16, Account>,
-    pub markets: BTreeMap<u32, Market>,
-    pub fund: i128,
-    pub floor: i128,
+pub(super) struct Venue {
+    pub(super) accounts: BTreeMap<u16, Account>,
+    pub(super) markets: BTreeMap<u32, Market>,
+    pub(super) fund: i128,
+    pub(super) floor: i128,
     /// Fees that went to the keeper.
-    pub paid_out: i128,
+    pub(super) paid_out: i128,
     /// Where in the order of the fund's life the venue is: half of a fee refills it.
-    pub absorbed: BTreeMap<&'static str, i128>,
+    pub(super) absorbed: BTreeMap<&'static str, i128>,
 }
 
-pub fn key(id: u16) -> UnitKey {
+pub(super) fn key(id: u16) -> UnitKey {
     UnitKey::new(id.to_be_bytes().to_vec()).unwrap()
 }
 
@@ -82,17 +82,17 @@ impl Venue {
         price - self.markets[&market].funding
     }
 
-    pub fn pnl(&self, account: u16, market: u32) -> i128 {
+    pub(super) fn pnl(&self, account: u16, market: u32) -> i128 {
         let held = self.accounts[&account].positions.get(&market);
         held.map_or(0, |(lots, quote)| lots * self.net(market, self.markets[&market].mark) + quote)
     }
 
-    pub fn equity(&self, account: u16) -> i128 {
+    pub(super) fn equity(&self, account: u16) -> i128 {
         let held = &self.accounts[&account];
         held.cash + held.positions.keys().map(|market| self.pnl(account, *market)).sum::<i128>()
     }
 
-    pub fn maintenance(&self, account: u16) -> i128 {
+    pub(super) fn maintenance(&self, account: u16) -> i128 {
         let margin = |(market, (lots, _)): (&u32, &(i128, i128))| {
             let market = &self.markets[market];
             ceil(lots.abs() * market.mark, market.maintenance_bps.into(), 10_000)
@@ -100,16 +100,16 @@ impl Venue {
         self.accounts[&account].positions.iter().map(margin).sum()
     }
 
-    pub fn hole(&self, account: u16) -> i128 {
+    pub(super) fn hole(&self, account: u16) -> i128 {
         (-self.equity(account)).max(0)
     }
 
     /// Tokens behind the accounts: must equal the sum of cash and quotes, and of all equities.
-    pub fn total(&self) -> i128 {
+    pub(super) fn total(&self) -> i128 {
         self.accounts.keys().map(|account| self.equity(*account)).sum::<i128>() + self.fund + self.paid_out
     }
 
-    pub fn trade(&mut self, account: u16, market: u32, mut delta: i128, price: i128) -> i128 {
+    pub(super) fn trade(&mut self, account: u16, market: u32, mut delta: i128, price: i128) -> i128 {
         let net = self.net(market, price);
         let held = self.accounts.entry(account).or_default();
         let (mut lots, mut quote) = held.positions.get(&market).copied().unwrap_or_default();
@@ -146,7 +146,7 @@ impl Venue {
     }
 
     /// Does a step as the chain would, panicking where the chain would revert.
-    pub fn execute(&mut self, step: &Step) {
+    pub(super) fn execute(&mut self, step: &Step) {
         let before = self.total();
         match &step.action {
             Action::Close { market, fills } => {
@@ -247,7 +247,7 @@ impl Venue {
     }
 
     /// The case as an adapter would render it.
-    pub fn case(&self) -> SegmentCase {
+    pub(super) fn case(&self) -> SegmentCase {
         let mut distressed = Vec::new();
         let mut solvent = BTreeMap::new();
         for &account in self.accounts.keys() {

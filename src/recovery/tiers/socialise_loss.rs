@@ -26,6 +26,10 @@ impl TierModule for SocialiseLoss {
             work.note(format!("{unit}: {hole} cannot be socialised while positions are open that nobody takes"));
             return Ok(());
         }
+        if work.depth_needed {
+            work.note(format!("{unit}: {hole} is socialised once the other units of this plan have had their makers"));
+            return Ok(());
+        }
         let amount = hole.min(work.allowance(Tier::SocialiseLoss));
         let payers = payers(work, unit, hole, amount)?;
         if payers.is_empty() {
