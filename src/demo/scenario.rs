@@ -157,8 +157,8 @@ fn markets() -> Vec<MarketPlan> {
         depth_bps,
     };
     vec![
-        market(ETH, "ETH", CRASHING_SEGMENT, 30, (250, 500), 800),
-        market(BTC, "BTC", CRASHING_SEGMENT, 60, (250, 500), 900),
+        market(ETH, "ETH", CRASHING_SEGMENT, 30, (250, 500), 1_000),
+        market(BTC, "BTC", CRASHING_SEGMENT, 60, (250, 500), 800),
         // A rate that is no whole number of units a second, so that the truncation of the index is exercised.
         MarketPlan {
             funding_rate_x18: 416_666_666_666_666_667,
@@ -240,8 +240,8 @@ const COHORTS: [Cohort; 8] = {
         cohort("btc long", 120, Side::Long, &[BTC], (500, 5_000)),
         cohort("cross long", 110, Side::Long, &[ETH, BTC], (500, 5_000)),
         cohort("eth short", 140, Side::Short, &[ETH], (2_000, 8_000)),
-        cohort("btc early short", 50, Side::EarlyShort, &[BTC], (8_500, 10_000)),
-        cohort("btc short", 60, Side::Short, &[BTC], (4_000, 8_000)),
+        cohort("btc early short", 90, Side::EarlyShort, &[BTC], (8_500, 10_000)),
+        cohort("btc short", 20, Side::Short, &[BTC], (4_000, 8_000)),
         cohort("sol or gold long", 90, Side::Long, &[SOL, GOLD], (1_500, 5_000)),
         cohort("sol or gold short", 90, Side::Short, &[SOL, GOLD], (1_500, 5_000)),
     ]

@@ -214,3 +214,65 @@ pub(super) fn nothing_twice(mined: &[MinedTransaction], nonce_next: u64, actions
     }));
     faults
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::journal::{ActionId, ActionStatus, PlanId};
+    use crate::{recovery::Tier, types::SegmentId};
+
+    fn mined(nonce: u64, hash: u8) -> MinedTransaction {
+        MinedTransaction { hash: B256::repeat_byte(hash), nonce, success: true, gas_used: 21_000, fee_wei: U256::ZERO }
+    }
+
+    fn action(id: i64, group: u32, nonce: u64, hash: u8) -> ActionRow {
+        ActionRow {
+            id: ActionId(id),
+            plan: PlanId(1),
+            deployment: "demo".parse().unwrap(),
+            segment: SegmentId(1),
+            step: 0,
+            group,
+            tier: Tier::Liquidate,
+            unit: None,
+            absorbs: U256::ZERO,
+            why: String::new(),
+            action: json!({}),
+            dry_run: false,
+            status: ActionStatus::Final,
+            reason: None,
+            planned_block: 1,
+            status_block: 2,
+            nonce: Some(nonce),
+            tx_hash: Some(B256::repeat_byte(hash)),
+            tx_block: Some(2),
+            created_at: chrono::DateTime::UNIX_EPOCH,
+            updated_at: chrono::DateTime::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn what_was_done_once_and_written_once_is_in_order() {
+        let mut dropped = action(4, 3, 0, 9);
+        (dropped.nonce, dropped.tx_hash, dropped.tx_block) = (None, None, None);
+        let actions = [action(1, 0, 0, 1), action(2, 0, 0, 1), action(3, 1, 1, 2), dropped];
+        assert_eq!(nothing_twice(&[mined(0, 1), mined(1, 2)], 2, &actions), Vec::<String>::new());
+    }
+
+    #[test]
+    fn whatever_was_done_twice_or_behind_the_journals_back_is_named() {
+        let actions = [action(1, 0, 0, 1)];
+        let unknown = nothing_twice(&[mined(0, 1), mined(1, 2)], 2, &actions);
+        assert!(unknown.iter().any(|fault| fault.contains("is not in the journal")), "{unknown:?}");
+        let imagined = nothing_twice(&[], 0, &actions);
+        assert!(imagined.iter().any(|fault| fault.contains("not on chain")), "{imagined:?}");
+        let doubled = nothing_twice(&[mined(0, 1), mined(1, 2)], 2, &[action(1, 0, 0, 1), action(2, 0, 1, 2)]);
+        assert!(doubled.iter().any(|fault| fault.contains("mined in 2 transactions")), "{doubled:?}");
+        let gap = nothing_twice(&[mined(1, 1)], 2, &[action(1, 0, 1, 1)]);
+        assert!(gap.iter().any(|fault| fault.contains("nonces")), "{gap:?}");
+        let renumbered = nothing_twice(&[mined(0, 1)], 1, &[action(1, 0, 5, 1)]);
+        assert!(renumbered.iter().any(|fault| fault.contains("in the journal")), "{renumbered:?}");
+    }
+}
