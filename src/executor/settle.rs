@@ -20,7 +20,7 @@ use crate::{
         ActionId, AttemptId, AttemptKind, BroadcastOutcome, EpisodeId, IncludedReceipt, StoredAttempt, TransactionId,
         UnsettledTransaction,
     },
-    protocols::Effect,
+    recovery::Effect,
     types::{Address, BlockRef, Bytes, Call, U256},
 };
 

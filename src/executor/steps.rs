@@ -7,8 +7,7 @@ use std::{
 
 use crate::{
     journal::Touches,
-    protocols::Effect,
-    recovery::{Action, Reservations, Step, Tier},
+    recovery::{Action, Effect, Reservations, Step, Tier},
     types::{SegmentId, U256, UnitKey},
 };
 

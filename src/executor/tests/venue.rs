@@ -6,8 +6,8 @@ use alloy::primitives::{address, fixed_bytes};
 
 use crate::{
     positions::{Book, Snapshot, Unit},
-    protocols::{Adapter, Applied, ApplyError, BuildError, Disposition, Effect, Manifest, Probe, Refusal},
-    recovery::{Action, SegmentCase, Step},
+    protocols::{Adapter, Applied, ApplyError, BuildError, Disposition, Manifest, Probe, Refusal},
+    recovery::{Action, Effect, SegmentCase, Step},
     scanner::{Factors, Planes, ScanReport, Standing, Unvalued, Valuation},
     types::{Address, B256, BlockRef, Bytes, Call, Log, LogFilter, SegmentId, U256, UnitKey},
 };

@@ -14,8 +14,8 @@ use std::{
 use crate::{
     indexer::CacheStore,
     positions::{Book, Delta, Draft, RecordKey, Snapshot, Unit},
-    protocols::{Adapter, Applied, ApplyError, BuildError, Disposition, Effect, Manifest, Probe, Refusal},
-    recovery::{SegmentCase, Step},
+    protocols::{Adapter, Applied, ApplyError, BuildError, Disposition, Manifest, Probe, Refusal},
+    recovery::{Effect, SegmentCase, Step},
     scanner::{Factors, Planes, ScanReport, Standing, Unvalued, Valuation},
     types::{Address, B256, BlockRef, Bytes, Call, I256, Log, LogFilter, SegmentId, U256, UnitKey},
 };

@@ -31,10 +31,10 @@ use self::{
     margin::{Account, MarketNow},
     state::Feed,
 };
-use super::{Adapter, Applied, ApplyError, BuildError, ContractCheck, Effect, Manifest, Probe, Refusal, RoleCheck};
+use super::{Adapter, Applied, ApplyError, BuildError, ContractCheck, Manifest, Probe, Refusal, RoleCheck};
 use crate::{
     positions::{Book, Snapshot, Unit},
-    recovery::{SegmentCase, Step, Tier},
+    recovery::{Effect, SegmentCase, Step, Tier},
     scanner::{Factors, Planes, ScanReport, Standing, Unvalued, Valuation},
     types::{Address, B256, BlockRef, Call, Log, LogFilter, SegmentId, UnitKey},
 };

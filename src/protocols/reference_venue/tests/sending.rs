@@ -10,8 +10,8 @@ use super::{
     fixture::*,
 };
 use crate::{
-    protocols::{Adapter, Disposition, Effect, adapter, known_adapters},
-    recovery::{Action, Contribution, Deleveraging, Fill, Step, Tier},
+    protocols::{Adapter, Disposition, adapter, known_adapters},
+    recovery::{Action, Contribution, Deleveraging, Effect, Fill, Step, Tier},
     types::{Address, B256, Bytes, MarketId, U256, UnitKey},
 };
 
