@@ -12,7 +12,7 @@ use super::{
     values::{bigint, block_ref, hash, json, number, numeric, numeric_wei, text, wei},
 };
 use crate::{
-    protocols::Effect,
+    recovery::Effect,
     types::{B256, BlockRef, Bytes},
 };
 

@@ -6,6 +6,8 @@
 
 pub mod reference_venue;
 
+pub use crate::recovery::Effect;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
@@ -14,7 +16,7 @@ use crate::{
     positions::{Book, Delta, Snapshot},
     recovery::{SegmentCase, Step, Tier},
     scanner::{ScanReport, Valuation},
-    types::{Address, B256, BlockRef, Bytes, Call, Log, LogFilter, SegmentId, U256, UnitKey},
+    types::{Address, B256, BlockRef, Bytes, Call, Log, LogFilter, SegmentId, UnitKey},
 };
 
 /// What a deployment is made of, for checks at start and for the gate.
@@ -128,64 +130,6 @@ pub struct Refusal {
     pub disposition: Disposition,
     /// The error with its arguments, for people.
     pub reason: String,
-}
-
-/// What a transaction did, for the books. Amounts are settlement-token units.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "effect")]
-pub enum Effect {
-    /// Lots of a unit were closed; its own margin paid `loss`, of which `fee` is the liquidation fee.
-    Liquidated {
-        /// Whose.
-        unit: UnitKey,
-        /// Loss that the unit's own margin absorbed, fee included.
-        loss: U256,
-        /// Liquidation fee.
-        fee: U256,
-    },
-    /// The insurance fund paid.
-    InsuranceDrawn {
-        /// For whom.
-        unit: UnitKey,
-        /// How much.
-        amount: U256,
-    },
-    /// A winner paid.
-    Deleveraged {
-        /// For whom.
-        unit: UnitKey,
-        /// Who.
-        winner: UnitKey,
-        /// How much.
-        loss: U256,
-    },
-    /// A payer paid.
-    LossSocialised {
-        /// For whom.
-        unit: UnitKey,
-        /// Who.
-        payer: UnitKey,
-        /// How much.
-        amount: U256,
-    },
-    /// A parameter moved.
-    ParameterSet {
-        /// Which and to what.
-        what: String,
-    },
-}
-
-impl Effect {
-    /// The tier that did it and what it absorbed.
-    pub fn absorbed(&self) -> (Tier, U256) {
-        match self {
-            Self::Liquidated { loss, .. } => (Tier::Liquidate, *loss),
-            Self::InsuranceDrawn { amount, .. } => (Tier::InsuranceFund, *amount),
-            Self::Deleveraged { loss, .. } => (Tier::AutoDeleverage, *loss),
-            Self::LossSocialised { amount, .. } => (Tier::SocialiseLoss, *amount),
-            Self::ParameterSet { .. } => (Tier::Recalibrate, U256::ZERO),
-        }
-    }
 }
 
 /// Steps that cannot be encoded.

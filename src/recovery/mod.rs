@@ -11,6 +11,7 @@
 mod adl;
 mod apportion;
 mod case;
+mod effect;
 mod ledger;
 mod limits;
 mod plan;
@@ -26,6 +27,7 @@ pub use case::{
     DistressedUnit, FundState, Holder, MarginBounds, MarketCase, Position, Reservations, RestingOrder, SegmentCase,
     SolventUnit,
 };
+pub use effect::Effect;
 pub use ledger::{Imbalance, Ledger};
 pub use plan::{Action, BalancedPlan, Contribution, Deleveraging, Fill, Step, Tier, TierSettings, plan, plan_with};
 pub use state::Violation;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::protocols::Effect;
+use crate::recovery::Effect;
 
 #[tokio::test]
 async fn a_segment_has_one_open_episode() {
