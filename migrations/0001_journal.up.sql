@@ -141,6 +141,7 @@ CREATE TABLE actions (
     status_block BIGINT NOT NULL,
     reason TEXT,
     transaction_id BIGINT REFERENCES transactions (id),
+    was_included BOOLEAN NOT NULL DEFAULT false,
     created_at TIMESTAMPTZ NOT NULL DEFAULT now(),
     updated_at TIMESTAMPTZ NOT NULL DEFAULT now(),
     FOREIGN KEY (plan_id, deployment_id, dry_run) REFERENCES plans (id, deployment_id, dry_run),
@@ -155,7 +156,7 @@ CREATE TABLE actions (
 );
 CREATE UNIQUE INDEX actions_one_leader ON actions (plan_id, group_no) WHERE leads_group;
 CREATE UNIQUE INDEX actions_one_open_group ON actions (deployment_id, subject)
-    WHERE leads_group AND status IN ('planned', 'simulated', 'signed', 'sent', 'included', 'replaced');
+    WHERE leads_group AND NOT was_included AND status IN ('planned', 'simulated', 'signed', 'sent', 'replaced');
 CREATE INDEX actions_by_unit ON actions (deployment_id, unit_key, id DESC);
 CREATE INDEX actions_by_transaction ON actions (transaction_id) WHERE transaction_id IS NOT NULL;
 

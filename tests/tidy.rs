@@ -312,10 +312,9 @@ fn long_functions(source: &Source) -> Vec<String> {
             continue;
         }
         let close = format!("{}}}", " ".repeat(line.len() - trimmed.len()));
-        if let Some(length) = lines[start..].iter().position(|l| *l == close) {
-            if length + 1 > FUNCTION_LINES_MAX {
-                found.push(format!("{}:{}: {} lines", source.path, start + 1, length + 1));
-            }
+        let length = lines[start..].iter().position(|l| *l == close).map_or(0, |last| last + 1);
+        if length > FUNCTION_LINES_MAX {
+            found.push(format!("{}:{}: {length} lines", source.path, start + 1));
         }
     }
     found

@@ -240,9 +240,8 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
             match signed.journal_first(&self.parts.journal, self.deployment.id, actions, touches).await {
                 Ok(journalled) => {
                     let flight = InFlight {
-                        subject: Some(candidate.steps.first().and_then(|step| step.unit.clone())),
                         touches: candidate.touches,
-                        included: false,
+                        included_block: None,
                         cost_wei,
                         planned_block: head.number,
                     };
@@ -316,7 +315,9 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
     /// Whether something in flight is so old that a further nonce would only wait behind it.
     fn lane_stuck(&self, head: &BlockRef) -> bool {
         let patience = self.settings.settle.cancel_after_blocks;
-        self.in_flight.values().any(|t| !t.included && head.number.saturating_sub(t.planned_block) > patience)
+        self.in_flight
+            .values()
+            .any(|t| t.included_block.is_none() && head.number.saturating_sub(t.planned_block) > patience)
     }
 
     pub(super) fn note_refusal(&self, refusal: &GateRefusal) {

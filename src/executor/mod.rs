@@ -43,7 +43,7 @@ use crate::{
     journal::{DeploymentId, Journal, JournalError, Touches, TransactionId, UnsettledTransaction},
     protocols::Adapter,
     recovery::{Reservations, Step},
-    types::{BlockRef, DeploymentName, SegmentId, U256, UnitKey},
+    types::{BlockRef, DeploymentName, SegmentId, U256},
 };
 use ports::{ChainPort, JournalPort};
 use signer::SignerError;
@@ -127,10 +127,8 @@ pub struct Executor<C, J> {
 /// What is remembered of an unsettled transaction between two passes. The journal is the truth.
 #[derive(Clone, Debug)]
 struct InFlight {
-    /// The unit it acts for, if any; `None` if an earlier process sent it and only what it touches is known.
-    subject: Option<Option<UnitKey>>,
     touches: Touches,
-    included: bool,
+    included_block: Option<u64>,
     cost_wei: U256,
     planned_block: u64,
 }
@@ -150,18 +148,11 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         }
     }
 
-    /// What a plan must leave alone: everything that transactions in flight touch, and until they are final the units
-    /// and markets that included ones acted for, since the journal keeps those claimed.
-    pub fn reservations(&self) -> Reservations {
-        let mut reserved = steps::reservations(self.in_flight.values().filter(|t| !t.included).map(|t| &t.touches));
-        for included in self.in_flight.values().filter(|t| t.included) {
-            reserved.markets.extend(included.touches.markets.iter().copied());
-            match &included.subject {
-                Some(subject) => reserved.units.extend(subject.clone()),
-                None => reserved.units.extend(included.touches.units.iter().cloned()),
-            }
-        }
-        reserved
+    /// What a plan made from the state at `head` must leave alone: everything touched by transactions that are not part of
+    /// that state. Should an inclusion be taken back, whatever was planned on it stands behind it in nonce order.
+    pub fn reservations(&self, head: &BlockRef) -> Reservations {
+        let outside = |t: &&InFlight| t.included_block.is_none_or(|block| block > head.number);
+        steps::reservations(self.in_flight.values().filter(outside).map(|t| &t.touches))
     }
 
     /// Segments in which something is signed and not final: their episodes are not over.
@@ -171,14 +162,7 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
 
     /// Takes over what is in flight from the journal's own list.
     fn remember(&mut self, unsettled: &[UnsettledTransaction]) {
-        let before = std::mem::take(&mut self.in_flight);
-        self.in_flight = unsettled
-            .iter()
-            .map(|transaction| {
-                let subject = before.get(&transaction.id).and_then(|known| known.subject.clone());
-                (transaction.id, InFlight::of(transaction, subject))
-            })
-            .collect();
+        self.in_flight = unsettled.iter().map(|transaction| (transaction.id, InFlight::of(transaction))).collect();
         self.foreign_since.retain(|id, _| self.in_flight.contains_key(id));
         self.turn_since.retain(|id, _| self.in_flight.contains_key(id));
         self.parts.metrics.unsettled(unsettled.len());
@@ -199,7 +183,7 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
     async fn committed_wei(&self, except: Option<TransactionId>) -> Result<U256, ExecutorError> {
         let (chain_id, keeper) = (self.parts.gate.chain_id(), self.parts.gate.address());
         let spent = self.parts.journal.spent_wei_within(chain_id, keeper, execute::SPEND_WINDOW).await?;
-        let pending = self.in_flight.iter().filter(|(id, t)| !t.included && Some(**id) != except);
+        let pending = self.in_flight.iter().filter(|(id, t)| t.included_block.is_none() && Some(**id) != except);
         Ok(pending.fold(spent, |sum, (_, t)| sum.saturating_add(t.cost_wei)))
     }
 
@@ -217,13 +201,12 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
 }
 
 impl InFlight {
-    fn of(transaction: &UnsettledTransaction, subject: Option<Option<UnitKey>>) -> Self {
+    fn of(transaction: &UnsettledTransaction) -> Self {
         let costs = transaction.attempts.iter();
         let costs = costs.map(|a| gate::cost_wei(a.gas_limit, a.max_fee_per_gas, transaction.value));
         Self {
-            subject,
             touches: transaction.touches.clone(),
-            included: transaction.included.is_some(),
+            included_block: transaction.included.map(|(_, block)| block.number),
             cost_wei: costs.max().unwrap_or_default(),
             planned_block: transaction.planned_block,
         }

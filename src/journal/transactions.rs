@@ -344,7 +344,8 @@ pub(super) async fn move_actions(
     sqlx::query(
         "-- move_actions\n\
          UPDATE actions SET status = $3, reason = COALESCE($4, reason), status_block = COALESCE($5, status_block), \
-         updated_at = now() WHERE transaction_id = $1 AND status = ANY($2)",
+         was_included = was_included OR $3 = 'included', updated_at = now() \
+         WHERE transaction_id = $1 AND status = ANY($2)",
     )
     .bind(transaction.0)
     .bind(from)

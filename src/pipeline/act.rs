@@ -167,15 +167,15 @@ impl ActLoop {
     async fn repair(&mut self, head: &BlockRef, case: &SegmentCase) -> anyhow::Result<()> {
         let segment = case.segment;
         self.concerns.state(AlertKind::PriceStale, segment, case.blocked.clone());
-        let plan = match plan_with(case, &self.settings.tiers, self.settings.adl_policy, &self.executor.reservations())
-        {
-            Ok(plan) => plan,
-            Err(imbalance) => {
-                self.meter.planned(Planned::Imbalance);
-                self.concerns.state(AlertKind::PlanImbalance, segment, Some(imbalance.to_string()));
-                return Ok(());
-            }
-        };
+        let plan =
+            match plan_with(case, &self.settings.tiers, self.settings.adl_policy, &self.executor.reservations(head)) {
+                Ok(plan) => plan,
+                Err(imbalance) => {
+                    self.meter.planned(Planned::Imbalance);
+                    self.concerns.state(AlertKind::PlanImbalance, segment, Some(imbalance.to_string()));
+                    return Ok(());
+                }
+            };
         self.concerns.state(AlertKind::PlanImbalance, segment, None);
         self.concerns.state(AlertKind::ResidualLoss, segment, residual(&plan));
         if plan.steps().is_empty() {

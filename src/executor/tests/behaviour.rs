@@ -16,15 +16,17 @@ async fn a_plan_goes_out_in_order_and_to_finality() {
     let (_, executed) = stage.turn(&mut executor).await.unwrap();
     assert_eq!(executed.sent.iter().map(|sent| sent.nonce).collect::<Vec<_>>(), [0, 1, 2]);
     assert_eq!(stage.statuses(1), [ActionStatus::Sent]);
-    assert_eq!(executor.reservations().units, [1, 2, 3].map(unit).into());
-    assert_eq!(executor.reservations().fund[&SegmentId(1)], U256::from(579));
+    assert_eq!(executor.reservations(&stage.head()).units, [1, 2, 3].map(unit).into());
+    assert_eq!(executor.reservations(&stage.head()).fund[&SegmentId(1)], U256::from(579));
 
     let (settled, executed) = stage.turn(&mut executor).await.unwrap();
     assert_eq!(executed, Executed::default());
     assert_eq!(settled.len(), 3);
     assert!(outcomes(&settled).iter().all(|outcome| matches!(outcome, SettledOutcome::Included { .. })));
     assert_eq!(stage.statuses(1), [ActionStatus::Included]);
-    assert_eq!(executor.reservations().fund, BTreeMap::new(), "what is mined is in the books already");
+    assert_eq!(executor.reservations(&stage.head()), Reservations::default(), "what is mined is in the books already");
+    let behind = BlockRef { number: stage.head().number - 2, ..stage.head() };
+    assert_eq!(executor.reservations(&behind).fund[&SegmentId(1)], U256::from(579), "but not in an older snapshot");
 
     stage.turns(&mut executor, 1).await;
     assert_eq!(stage.statuses(1), [ActionStatus::Included], "not final before its depth");
@@ -166,7 +168,7 @@ async fn a_dark_chain_is_no_reason_to_replace_or_give_up() {
     stage.chain(|chain| chain.dark = true);
     for _ in 0..20 {
         assert!(stage.turn(&mut executor).await.is_err());
-        assert_eq!(executor.reservations().units, [unit(1)].into());
+        assert_eq!(executor.reservations(&stage.head()).units, [unit(1)].into());
     }
     assert_eq!((stage.signatures(), stage.statuses(1)), (1, vec![ActionStatus::Sent]));
 }

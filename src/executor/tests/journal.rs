@@ -106,8 +106,8 @@ impl JournalPort for FakeJournal {
     ) -> Answer<(PlanId, Vec<ActionId>)> {
         self.write(|journal| {
             let unit = |step: &crate::recovery::Step| step.unit.clone().unwrap();
-            let open =
-                |key: &UnitKey| journal.actions.values().any(|row| row.unit == *key && !row.status.is_terminal());
+            let claims = |row: &ActionRow| !row.status.is_terminal() && row.status != ActionStatus::Included;
+            let open = |key: &UnitKey| journal.actions.values().any(|row| row.unit == *key && claims(row));
             if plan.steps().iter().any(|step| open(&unit(step))) {
                 return conflict("a unit has an open action");
             }

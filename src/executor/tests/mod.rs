@@ -208,7 +208,7 @@ impl Stage {
     async fn pass(&self, executor: &mut Subject) -> Result<(Vec<Settled>, Executed), ExecutorError> {
         let head = self.head();
         let settled = executor.settle(&head).await?;
-        let plan = self.plan(&executor.reservations());
+        let plan = self.plan(&executor.reservations(&head));
         let executed = executor.execute(&head, EpisodeId(1), &plan).await?;
         Ok((settled, executed))
     }

@@ -1,6 +1,6 @@
 use super::*;
 
-use ActionStatus::{Abandoned, Planned, Rejected, Signed, Simulated};
+use ActionStatus::{Abandoned, Planned, Rejected, Sent, Signed, Simulated};
 
 fn margin_step(market: u32) -> Step {
     let action = Action::SetMargin { market: MarketId(market), maintenance_margin_bps: 1, initial_margin_bps: 2 };
@@ -69,6 +69,17 @@ async fn a_subject_has_one_open_group() {
     fixture.plan(&[step(1, Tier::Liquidate, 1)]).await;
     let reopened = format!("UPDATE actions SET status = 'planned' WHERE id = {}", first[0]);
     fixture.refused_by("actions_one_open_group", &reopened).await;
+}
+
+#[tokio::test]
+async fn a_claim_ends_when_the_action_is_mined_and_a_reorganisation_does_not_renew_it() {
+    let fixture = Fixture::new().await;
+    let (transaction, attempt, action) = fixture.sent(1, 0).await;
+    assert_conflict(fixture.try_plan(&[step(1, Tier::Liquidate, 1)], false).await);
+    fixture.journal.mark_included(transaction, attempt, &receipt(true)).await.unwrap();
+    let next = fixture.plan(&[step(1, Tier::Liquidate, 1)]).await;
+    fixture.journal.mark_reorged(transaction).await.unwrap();
+    assert_eq!((fixture.status(action).await, fixture.status(next[0]).await), (Sent, Planned));
 }
 
 #[tokio::test]
