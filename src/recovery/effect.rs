@@ -1,4 +1,4 @@
-//! What a mined transaction did, as the books take it.
+//! What a mined transaction did, in the words of the waterfall.
 
 use alloy::primitives::U256;
 use serde::{Deserialize, Serialize};

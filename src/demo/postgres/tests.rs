@@ -16,14 +16,12 @@ async fn names(url: &str) -> Vec<String> {
     names
 }
 
-async fn is_gone_within_seconds(path: &Path, seconds: u32) -> bool {
-    for _ in 0..seconds * 20 {
-        if !path.exists() {
-            return true;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+async fn is_gone_within_seconds(path: &Path, seconds: u64) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(seconds);
+    while path.exists() && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    false
+    !path.exists()
 }
 
 async fn own_cluster() -> (ThrowAwayPostgres, PathBuf) {
@@ -46,13 +44,13 @@ async fn a_cluster_of_our_own_goes_with_its_owner() {
     assert!(PgConnection::connect(&url).await.is_err());
 }
 
-/// Set in the copy of the test binary that is to be killed.
-const ROLE: &str = "BACKSTOP_TEST_ROLE";
+/// Set in the process that is to be killed.
+const OWNER: &str = "BACKSTOP_TEST_OWNER";
 
-/// The process that the next test kills; nothing to do in any other.
+/// Does nothing, unless the next test starts it in a process of its own, to kill that.
 #[tokio::test]
 async fn owner_to_be_killed() {
-    if std::env::var_os(ROLE).is_none() {
+    if std::env::var_os(OWNER).is_none() {
         return;
     }
     let (postgres, directory) = own_cluster().await;
@@ -66,7 +64,7 @@ async fn a_killed_owner_leaves_nothing_behind() {
     let name = format!("{}::owner_to_be_killed", module_path!().trim_start_matches("backstop::"));
     let mut owner = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", &name, "--nocapture"])
-        .env(ROLE, "owner")
+        .env(OWNER, "1")
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()

@@ -46,7 +46,7 @@ async fn every_table_and_column_is_described() {
     .unwrap();
     assert!(columns.len() > 100);
     for (table, column) in columns {
-        let heading = format!("## {table}\n");
+        let heading = format!("## `{table}`\n");
         let section = readme.split_once(&heading).unwrap_or_else(|| panic!("no section {heading}")).1;
         let section = section.split("\n## ").next().unwrap();
         assert!(section.contains(&format!("| `{column}` |")), "{table}.{column} is not described");

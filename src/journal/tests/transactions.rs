@@ -209,6 +209,7 @@ async fn a_reorganisation_takes_an_inclusion_back() {
     let [stored] = <[_; 1]>::try_from(fixture.unsettled().await).unwrap();
     assert_eq!((stored.status, stored.included), (TransactionStatus::Sent, None));
     assert_eq!(fixture.status(action).await, Sent);
+
     let second = journal.add_attempt(id, &attempt(70), AttemptKind::Replace).await.unwrap();
     journal.mark_broadcast(second, &BroadcastOutcome::Accepted, 13).await.unwrap();
     journal.mark_included(id, second, &receipt(true)).await.unwrap();
