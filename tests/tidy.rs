@@ -408,7 +408,7 @@ fn every_table_is_documented_and_every_migration_can_be_taken_back() {
                     .next();
                 let name = name.expect("a table's name");
                 assert!(
-                    documented.contains(&format!("\n## {name}\n")),
+                    documented.contains(&format!("\n## `{name}`\n")),
                     "migrations/README.md does not describe `{name}`"
                 );
                 tables += 1;
