@@ -87,6 +87,7 @@ CREATE TABLE plans (
     absorbed NUMERIC(78, 0) NOT NULL CHECK (absorbed >= 0),
     residual NUMERIC(78, 0) NOT NULL CHECK (residual >= 0),
     ledger JSONB NOT NULL,
+    notes TEXT[] NOT NULL DEFAULT '{}',
     dry_run BOOLEAN NOT NULL,
     created_at TIMESTAMPTZ NOT NULL DEFAULT now(),
     CONSTRAINT plans_balance CHECK (absorbed + residual = shortfall),

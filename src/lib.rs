@@ -32,6 +32,8 @@ pub mod ops;
 
 pub mod config;
 
+pub mod figures;
+
 pub mod demo;
 
 pub mod pipeline;

@@ -39,7 +39,8 @@ const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
             "executor",
         ],
     ),
-    ("demo", &["types", "positions", "scanner", "recovery", "protocols", "chain", "journal", "config"]),
+    ("figures", &[]),
+    ("demo", &["types", "positions", "scanner", "recovery", "protocols", "chain", "journal", "config", "figures"]),
     (
         "run",
         &[

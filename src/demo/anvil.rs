@@ -7,7 +7,6 @@
 use std::{
     env, io,
     net::{Ipv4Addr, TcpListener},
-    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::mpsc,
@@ -21,6 +20,8 @@ use alloy::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+
+use super::process::die_with_parent;
 
 /// Why there is no anvil.
 #[derive(Debug, thiserror::Error)]
@@ -320,28 +321,6 @@ fn command(binary: &Path, port: u16, options: &AnvilOptions) -> Command {
     die_with_parent(&mut command);
     command
 }
-
-#[cfg(target_os = "linux")]
-fn die_with_parent(command: &mut Command) {
-    let parent = std::process::id();
-    // SAFETY: the closure runs in the child between fork and exec and makes only async-signal-safe system calls.
-    #[allow(unsafe_code)]
-    unsafe {
-        command.pre_exec(move || {
-            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
-                return Err(io::Error::last_os_error());
-            }
-            // The parent may have died before the signal was asked for.
-            if u32::try_from(libc::getppid()) != Ok(parent) {
-                return Err(io::Error::from_raw_os_error(libc::ESRCH));
-            }
-            Ok(())
-        });
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn die_with_parent(_command: &mut Command) {}
 
 /// A port nobody listens on at this moment.
 fn free_port() -> io::Result<u16> {

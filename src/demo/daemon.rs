@@ -151,7 +151,7 @@ impl Launch {
             .stdout(log)
             .stderr(errors)
             .kill_on_drop(true);
-        process::die_with_parent(&mut command);
+        process::die_with_parent(command.as_std_mut());
         command.spawn().with_context(|| format!("start {}", self.executable.display()))
     }
 }

@@ -81,6 +81,7 @@ pub(super) async fn play(options: &DemoOptions, signals: &mut Signals) -> Result
     }
     report.wall_seconds = started.elapsed().as_secs_f64();
     report.write(&options.json_path)?;
+    report.figures().write(&options.json_path.with_file_name("demo.jsonl")).context("write the demo's figures")?;
     drive.end_display();
     print(&report, &options.json_path);
     if options.stay {

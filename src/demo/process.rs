@@ -5,16 +5,16 @@
 
 use std::{
     io,
-    os::unix::fs::DirBuilderExt,
+    os::unix::{fs::DirBuilderExt, process::CommandExt},
     path::{Path, PathBuf},
 };
 
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
 /// Makes the child die with the thread that spawns it, however that ends. Spawn from a thread that lives as long as the
 /// child shall.
 #[cfg(target_os = "linux")]
-pub(super) fn die_with_parent(command: &mut Command) {
+pub(super) fn die_with_parent(command: &mut std::process::Command) {
     let parent = std::process::id();
     // SAFETY: the closure runs in the child between fork and exec and makes only async-signal-safe system calls.
     #[allow(unsafe_code)]
@@ -34,7 +34,7 @@ pub(super) fn die_with_parent(command: &mut Command) {
 
 /// Other systems have no such signal: there the guard alone ends the child.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn die_with_parent(_command: &mut Command) {}
+pub(super) fn die_with_parent(_command: &mut std::process::Command) {}
 
 /// Asks a child that was not yet reaped to end.
 pub(super) fn terminate(child: &Child) -> io::Result<()> {
@@ -78,8 +78,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_child_that_is_asked_to_end_ends() {
-        let mut command = Command::new("sleep");
-        die_with_parent(&mut command);
+        let mut command = tokio::process::Command::new("sleep");
+        die_with_parent(command.as_std_mut());
         let mut child = command.arg("60").kill_on_drop(true).spawn().unwrap();
         terminate(&child).unwrap();
         let status = child.wait().await.unwrap();

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::audit::Absorbed;
-use crate::types::U256;
+use crate::{figures::Figures, types::U256};
 
 /// The demo's result. Amounts of money are settlement-token units as decimal strings.
 #[derive(Clone, Debug, Serialize)]
@@ -77,6 +77,18 @@ impl DemoReport {
         let mut text = serde_json::to_string_pretty(self).context("write the report")?;
         text.push('\n');
         std::fs::write(path, text).with_context(|| format!("write {}", path.display()))
+    }
+
+    /// What must hold of any run, against its bar.
+    pub fn figures(&self) -> Figures {
+        let mut figures = Figures::default();
+        figures.exactly("balanced", self.balanced, true);
+        figures.exactly("conservation_ok", self.conservation_ok, true);
+        figures.exactly("residual", self.residual.as_str(), "0");
+        figures.exactly("cache_mismatches", self.cache_mismatches, 0);
+        figures.exactly("healthy_segment_touched", self.healthy_segment_touched, false);
+        figures.exactly("faults", self.faults.len(), 0);
+        figures
     }
 
     /// The table a risk manager reads.

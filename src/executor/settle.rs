@@ -292,11 +292,12 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         }
         if receipt.success {
             self.parts.metrics.count(Outcome::Included);
+            self.resolve(AlertKind::ActionReverted, "");
             return Ok(SettledOutcome::Included { block, effects });
         }
         self.parts.metrics.count(Outcome::Reverted);
         let detail = format!("transaction {} in block {} was mined without success", receipt.tx_hash, block.number);
-        self.raise(AlertKind::ActionReverted, format!("nonce {}", transaction.nonce), detail);
+        self.raise(AlertKind::ActionReverted, "", detail);
         Ok(SettledOutcome::Reverted { block })
     }
 

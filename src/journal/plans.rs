@@ -19,6 +19,7 @@ pub(super) struct PlanContent<'p> {
     pub(super) block: &'p BlockRef,
     pub(super) steps: &'p [Step],
     pub(super) ledger: &'p Ledger,
+    pub(super) notes: &'p [String],
 }
 
 impl Journal {
@@ -35,7 +36,7 @@ impl Journal {
         dry_run: bool,
     ) -> Result<(PlanId, Vec<ActionId>)> {
         let (block, steps, ledger) = (plan.block(), plan.steps(), plan.ledger());
-        let content = PlanContent { segment: plan.segment(), block, steps, ledger };
+        let content = PlanContent { segment: plan.segment(), block, steps, ledger, notes: plan.notes() };
         self.insert_plan_content(deployment, episode, &content, dry_run).await
     }
 
@@ -49,13 +50,14 @@ impl Journal {
         let absorbed = absorbed_total(plan.ledger)?;
         let ledger = json("ledger", plan.ledger)?;
         let block_number = bigint("block_number", plan.block.number)?;
+        let notes: Vec<_> = plan.notes.iter().map(|note| text(note)).collect();
         let columns = ActionColumns::of(plan.steps)?;
         in_tx!(self, "insert_plan", |tx| {
             let plan_id: Option<i64> = sqlx::query_scalar(
                 "-- insert_plan\n\
                  INSERT INTO plans (deployment_id, episode_id, segment_id, block_number, block_hash, shortfall, \
-                 absorbed, residual, ledger, dry_run) \
-                 SELECT $1, id, $3, $4, $5, $6, $7, $8, $9, $10 FROM episodes \
+                 absorbed, residual, ledger, dry_run, notes) \
+                 SELECT $1, id, $3, $4, $5, $6, $7, $8, $9, $10, $11 FROM episodes \
                  WHERE id = $2 AND deployment_id = $1 AND segment_id = $3 AND closed_at IS NULL \
                  RETURNING id",
             )
@@ -69,6 +71,7 @@ impl Journal {
             .bind(numeric(plan.ledger.residual))
             .bind(&ledger)
             .bind(dry_run)
+            .bind(&notes)
             .fetch_optional(&mut *tx)
             .await?;
             let plan_id = plan_id.ok_or_else(|| {

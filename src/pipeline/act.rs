@@ -18,7 +18,7 @@ use super::{
 use crate::{
     alerts::AlertKind,
     executor::{ChainExecutor, Settled},
-    journal::{DeploymentId, DeploymentLock, FindingChange, Journal},
+    journal::{DeploymentId, DeploymentLock, FindingChange, Journal, JournalError},
     ops::DeploymentHealth,
     positions::Snapshot,
     protocols::Adapter,
@@ -67,16 +67,15 @@ impl ActLoop {
             match self.act_once(&snapshot).await {
                 Ok(()) => {
                     failures = 0;
-                    self.concerns.state(AlertKind::JournalUnavailable, "", None);
+                    self.tell_failing(None);
                 }
                 Err(error) => {
                     failures += 1;
                     self.meter.act_failures.inc();
-                    let error = format!("{error:#}");
-                    warn!(deployment = %self.name, block = snapshot.block.number, failures, error, "pass failed");
+                    let text = format!("{error:#}");
+                    warn!(deployment = %self.name, block = snapshot.block.number, failures, error = text, "pass failed");
                     if failures >= FAILURES_BEFORE_ALERT {
-                        let detail = format!("{failures} passes failed in a row, the last: {error}");
-                        self.concerns.state(AlertKind::JournalUnavailable, "", Some(detail));
+                        self.tell_failing(Some((failures, &error)));
                     }
                     tokio::time::sleep(RETRY_PAUSE).await;
                     snapshots.mark_changed();
@@ -118,6 +117,17 @@ impl ActLoop {
         self.meter.open_episodes(self.episodes.open_count());
         self.health.scanned(head.number);
         Ok(())
+    }
+
+    /// Says that passes fail, and whose fault it is as far as the last error shows; or that they do no longer.
+    fn tell_failing(&self, failing: Option<(u32, &anyhow::Error)>) {
+        let of_journal = |error: &anyhow::Error| error.chain().any(|cause| cause.is::<JournalError>());
+        let detail = |wanted: bool| {
+            let (failures, error) = failing.filter(|(_, error)| of_journal(error) == wanted)?;
+            Some(format!("{failures} passes failed in a row, the last: {error:#}"))
+        };
+        self.concerns.state(AlertKind::JournalUnavailable, "", detail(true));
+        self.concerns.state(AlertKind::DeploymentHalted, "passes", detail(false));
     }
 
     fn tell_settled(&self, settled: &[Settled]) {
