@@ -43,6 +43,8 @@ pub(super) struct ActLoop {
     pub(super) conditions: Option<BTreeMap<UnitKey, Condition>>,
     /// Segments about which something was said in an earlier pass.
     pub(super) troubled: BTreeSet<SegmentId>,
+    /// Segments whose insurance fund could pay nothing when it was last looked at.
+    pub(super) empty_funds: BTreeSet<SegmentId>,
     /// Whether what an earlier process left in flight was taken up.
     pub(super) recovered: bool,
 }
@@ -101,11 +103,14 @@ impl ActLoop {
         self.tell_settled(&settled);
         let report = self.scan(snapshot);
         self.record(snapshot, &report).await.context("record findings")?;
-        let cases = self.adapter.cases(snapshot, &report, false);
-        for case in cases.values() {
+        // a fund that was empty is watched until it is not, also while its segment is calm
+        let cases = self.adapter.cases(snapshot, &report, !self.empty_funds.is_empty());
+        self.tell_funds(&cases);
+        let troubled: BTreeSet<SegmentId> =
+            cases.values().filter(|case| !case.distressed.is_empty()).map(|case| case.segment).collect();
+        for case in cases.values().filter(|case| troubled.contains(&case.segment)) {
             self.repair(&head, case).await.with_context(|| format!("segment {}", case.segment))?;
         }
-        let troubled: BTreeSet<SegmentId> = cases.keys().copied().collect();
         for calm in self.troubled.difference(&troubled) {
             for kind in [AlertKind::PriceStale, AlertKind::PlanImbalance, AlertKind::ResidualLoss] {
                 self.concerns.state(kind, calm, None);
@@ -117,6 +122,20 @@ impl ActLoop {
         self.meter.open_episodes(self.episodes.open_count());
         self.health.scanned(head.number);
         Ok(())
+    }
+
+    fn tell_funds(&mut self, cases: &BTreeMap<SegmentId, SegmentCase>) {
+        for case in cases.values() {
+            let empty = case.fund.spendable.is_zero();
+            let detail =
+                format!("the fund of segment {} holds {} and can pay nothing", case.segment, case.fund.balance);
+            self.concerns.state(AlertKind::FundLow, case.segment, empty.then_some(detail));
+            if empty {
+                self.empty_funds.insert(case.segment);
+            } else {
+                self.empty_funds.remove(&case.segment);
+            }
+        }
     }
 
     /// Says that passes fail, and whose fault it is as far as the last error shows; or that they do no longer.

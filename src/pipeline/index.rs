@@ -66,7 +66,10 @@ impl<S: CacheStore> IndexLoop<S> {
     fn report(&self, progress: &Progress) {
         let to = match *progress {
             Progress::Unchanged => return,
-            Progress::Advanced { to, .. } => to,
+            Progress::Advanced { to, .. } => {
+                self.concerns.state(AlertKind::ReorgTooDeep, "", None);
+                to
+            }
             Progress::Reorged { depth, to } => {
                 warn!(depth_blocks = depth, to, "chain reorganised; the cache was undone to the fork");
                 to

@@ -112,6 +112,7 @@ impl<S: CacheStore> Pipeline<S> {
             meter: self.meter,
             conditions: None,
             troubled: Default::default(),
+            empty_funds: Default::default(),
             recovered: false,
         };
         // one loop's end is the other's: half a pipeline would be watched by nobody
