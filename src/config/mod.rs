@@ -258,6 +258,8 @@ pub struct Executor {
     pub tx_gas_max: u64,
     /// Most transactions sent per block.
     pub actions_per_block_max: usize,
+    /// Most gas of the transactions sent per block, together.
+    pub block_gas_max: u64,
     /// Most wei of fees in any 60 minutes.
     pub spend_per_hour_max_wei: Decimal<U256>,
     /// Keeper balance below which an alert is raised, wei.

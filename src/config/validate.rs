@@ -123,6 +123,7 @@ impl Faults {
         }
         self.outside(format!("{key}.fee_cap_wei"), executor.fee_cap_wei.0, 1..=u128::MAX);
         self.outside(format!("{key}.tx_gas_max"), executor.tx_gas_max, 21_000..=1_000_000_000);
+        self.outside(format!("{key}.block_gas_max"), executor.block_gas_max, executor.tx_gas_max..=1_000_000_000);
         self.outside(format!("{key}.actions_per_block_max"), executor.actions_per_block_max, 1..=1_000);
         self.signer(&format!("{key}.signer"), &executor.signer, executor.dry_run);
     }

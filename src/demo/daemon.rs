@@ -186,6 +186,7 @@ fn config_text(settings: &Settings<'_>, ops_port: u16) -> Result<String> {
                 "dry_run": false,
                 "finality_depth_blocks": FINALITY_DEPTH_BLOCKS,
                 "actions_per_block_max": 64,
+                "block_gas_max": 55_000_000,
                 // A socialised loss charges every solvent account of the segment in one transaction.
                 "tx_gas_max": 40_000_000,
                 "signer": { "kind": "env", "variable": KEY_VARIABLE },

@@ -67,6 +67,22 @@ pub(super) enum Lane {
     Held,
 }
 
+/// The leading candidates whose gas limits fit one block together, the first one in any case, and the actions of the
+/// rest: what waits in the pool for a later block would execute on prices that nobody planned for.
+fn fit_block(ready: Vec<(Candidate<'_>, u64)>, gas_max: u64) -> (Vec<(Candidate<'_>, u64)>, Vec<ActionId>) {
+    let mut sum = 0u64;
+    let (mut fitting, mut beyond) = (Vec::new(), Vec::new());
+    for (candidate, gas) in ready {
+        sum = sum.saturating_add(gas);
+        if fitting.is_empty() || (beyond.is_empty() && sum <= gas_max) {
+            fitting.push((candidate, gas));
+        } else {
+            beyond.extend(candidate.actions);
+        }
+    }
+    (fitting, beyond)
+}
+
 impl<C: ChainPort, J: JournalPort> Executor<C, J> {
     /// Carries a plan out as far as this block allows. To be called after [`Executor::settle`] for the same head, with a
     /// plan that leaves [`Executor::reservations`] alone. An error leaves nothing half-done: what was signed is in the
@@ -122,7 +138,9 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         };
         let parts = &self.parts;
         let proven = prove(&parts.chain, parts.adapter.as_ref(), &parts.gate, head, candidates, limits).await?;
-        let Proven { ready, refused, held_back } = proven;
+        let Proven { ready, refused, mut held_back } = proven;
+        let (ready, beyond) = fit_block(ready, self.settings.block_gas_max);
+        held_back.extend(beyond);
         for (ids, refusal) in refused {
             self.reject(head, ids, refusal, &mut executed).await?;
         }

@@ -60,6 +60,8 @@ pub struct ExecutorSettings {
     pub settle: SettleSettings,
     /// Most transactions of one plan; the rest waits for the next block.
     pub actions_per_block_max: usize,
+    /// Most gas of one plan's transactions together: what one block has room for.
+    pub block_gas_max: u64,
     /// Native balance below which somebody is told, wei.
     pub balance_min_wei: U256,
 }

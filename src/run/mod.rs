@@ -287,6 +287,7 @@ fn executor_settings(executor: &config::Executor) -> ExecutorSettings {
             cancel_after_blocks: executor.cancel_after_blocks,
         },
         actions_per_block_max: executor.actions_per_block_max,
+        block_gas_max: executor.block_gas_max,
         balance_min_wei: executor.balance_min_wei.0,
     }
 }

@@ -160,6 +160,20 @@ async fn an_unanswered_broadcast_is_looked_for_and_not_signed_again() {
 }
 
 #[tokio::test]
+async fn what_does_not_fit_a_block_waits_for_the_next() {
+    let mut stage = Stage::new(&[500, 70, 9]);
+    // every call of the double costs the same
+    stage.settings.block_gas_max = 1;
+    let mut executor = stage.executor();
+    for debts_left in [2, 1, 0] {
+        let (_, executed) = stage.turn(&mut executor).await.unwrap();
+        assert_eq!((executed.sent.len(), executed.held_back.len()), (1, debts_left));
+    }
+    stage.turns(&mut executor, 3).await;
+    assert_eq!([1, 2, 3].map(|id| stage.debt(id)), [U256::ZERO; 3]);
+}
+
+#[tokio::test]
 async fn a_dark_chain_is_no_reason_to_replace_or_give_up() {
     let stage = Stage::new(&[500]);
     stage.chain(|chain| chain.mining_held = true);

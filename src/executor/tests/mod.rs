@@ -134,6 +134,7 @@ impl Stage {
                 fees: FeeSettings { fee_cap_wei: 100_000, tx_gas_max: 1_000_000 },
                 settle: SettleSettings { finality_depth_blocks: 3, replace_after_blocks: 2, cancel_after_blocks: 8 },
                 actions_per_block_max: 10,
+                block_gas_max: 30_000_000,
                 balance_min_wei: U256::from(1_000),
             },
             switch: PauseSwitch::default(),
