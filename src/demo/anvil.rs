@@ -1,7 +1,7 @@
 //! An anvil process for the demo and for tests: started on a free port, gone with its guard or its parent.
 //!
-//! Invariants: nothing is written to disk; the process ends when the guard is dropped and when this process dies,
-//! however it dies.
+//! Invariants: no state is kept on disk, and the folder for it goes with the guard; the process ends when the guard is
+//! dropped and when this process dies, however it dies.
 //! Must not: be used by the daemon.
 
 use std::{
@@ -21,7 +21,7 @@ use alloy::{
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::process::die_with_parent;
+use super::process::{Scratch, die_with_parent};
 
 /// Why there is no anvil.
 #[derive(Debug, thiserror::Error)]
@@ -116,6 +116,8 @@ pub struct Anvil {
     /// Dropping it lets the keeper of the process go on to end it.
     release: Option<mpsc::Sender<()>>,
     keeper: Option<JoinHandle<()>>,
+    /// Where anvil makes its folder for old states; gone after the process.
+    _states: Scratch,
 }
 
 /// How long a started process may take to answer.
@@ -141,13 +143,14 @@ impl Anvil {
     }
 
     async fn start_on(binary: &Path, port: u16, options: &AnvilOptions) -> Result<Self, AnvilError> {
-        let (release, keeper, mut ended) = keep(command(binary, port, options))
-            .map_err(|source| AnvilError::Start { binary: binary.to_owned(), source })?;
+        let failed = |source| AnvilError::Start { binary: binary.to_owned(), source };
+        let states = Scratch::create(&format!("backstop-anvil-{port}")).map_err(failed)?;
+        let (release, keeper, mut ended) = keep(command(binary, port, options, states.path())).map_err(failed)?;
         let url = format!("http://127.0.0.1:{port}").parse().expect("invariant: a literal URL with a port");
         // A proxy for the world at large knows nothing of this machine's own ports.
         let http = reqwest::Client::builder().no_proxy().build().expect("invariant: a client without options");
         let client = ClientBuilder::default().http_with_client(http, url);
-        let anvil = Self { port, client, release: Some(release), keeper: Some(keeper) };
+        let anvil = Self { port, client, release: Some(release), keeper: Some(keeper), _states: states };
         let not_ready = |reason: String| AnvilError::NotReady { binary: binary.to_owned(), port, reason };
         tokio::select! {
             answered = tokio::time::timeout(READY_WITHIN, anvil.ready()) => match answered {
@@ -297,7 +300,7 @@ fn end(child: &mut Child) {
     let _ = child.wait();
 }
 
-fn command(binary: &Path, port: u16, options: &AnvilOptions) -> Command {
+fn command(binary: &Path, port: u16, options: &AnvilOptions, states: &Path) -> Command {
     let mut command = Command::new(binary);
     command
         .args(["--host", "127.0.0.1", "--silent", "--slots-in-an-epoch", "1"])
@@ -307,6 +310,8 @@ fn command(binary: &Path, port: u16, options: &AnvilOptions) -> Command {
         .args(["--accounts", &options.accounts.to_string()])
         // Without it states go to disk, and stay there after the process is gone.
         .args(["--prune-history", &options.states_kept_blocks.to_string()])
+        .arg("--cache-path")
+        .arg(states)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
