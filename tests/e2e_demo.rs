@@ -1,11 +1,19 @@
 //! The main job as an operator sees it: the demo's own command, to its report.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::PathBuf,
+    process::Command,
+    sync::{Mutex, PoisonError},
+};
 
 use serde_json::Value;
 
+/// A demo keeps a chain, a database and a daemon busy in real time: two at once would measure each other.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 /// Plays the demo and returns its report; panics with the demo's own words if it fails.
 fn demo(name: &str, extra: &[&str]) -> Value {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let report = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name).join("report.json");
     let output = Command::new(env!("CARGO_BIN_EXE_backstop"))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
