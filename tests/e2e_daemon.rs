@@ -228,7 +228,8 @@ async fn the_daemon_becomes_ready_answers_and_stops_on_sigterm() {
     let world = World::new().await;
     let mut daemon = Daemon::start(&world, &world.right_config());
     daemon.wait_for("readiness", |d| d.get("/readyz").is_some_and(|(status, _)| status == 200)).await;
-    assert_eq!(daemon.get("/healthz").map(|(status, _)| status), Some(200));
+    let (status, alive) = daemon.get("/healthz").expect("an answer");
+    assert!(status == 200 && alive.contains("venue/index") && alive.contains("venue/act"), "{alive}");
     let (_, metrics) = daemon.get("/metrics").expect("metrics");
     assert!(metrics.contains("backstop_scanner_units{deployment=\"venue\"}"), "{metrics}");
     let told = Command::new("kill").args(["-TERM", &daemon.child.id().to_string()]).status().expect("kill runs");

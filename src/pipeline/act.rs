@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
@@ -19,7 +19,7 @@ use crate::{
     alerts::AlertKind,
     executor::{ChainExecutor, Settled},
     journal::{DeploymentId, DeploymentLock, FindingChange, Journal, JournalError},
-    ops::DeploymentHealth,
+    ops::{DeploymentHealth, Heartbeat},
     positions::Snapshot,
     protocols::Adapter,
     recovery::{BalancedPlan, SegmentCase, plan_with},
@@ -27,7 +27,11 @@ use crate::{
     types::{BlockRef, DeploymentName, I256, SegmentId, U256, UnitKey},
 };
 
+/// How often an idle loop shows that it turns.
+const BEAT_EVERY: Duration = Duration::from_secs(30);
+
 pub(super) struct ActLoop {
+    pub(super) heartbeat: Arc<Heartbeat>,
     pub(super) name: DeploymentName,
     pub(super) deployment: DeploymentId,
     pub(super) settings: PipelineSettings,
@@ -57,10 +61,12 @@ impl ActLoop {
     ) -> anyhow::Result<()> {
         let mut failures = 0;
         loop {
+            self.heartbeat.beat();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return self.release().await,
                 changed = snapshots.changed() => changed.context("the index loop is gone")?,
+                () = tokio::time::sleep(BEAT_EVERY) => continue,
             }
             let Some(snapshot) = snapshots.borrow_and_update().clone() else { continue };
             if !self.lock.still_held().await {

@@ -11,11 +11,12 @@ use crate::{
     alerts::AlertKind,
     chain::HeadSignals,
     indexer::{AuditReport, Auditor, CacheStore, Indexer, Progress},
-    ops::DeploymentHealth,
+    ops::{DeploymentHealth, Heartbeat},
     positions::Snapshot,
 };
 
 pub(super) struct IndexLoop<S> {
+    pub(super) heartbeat: Arc<Heartbeat>,
     pub(super) indexer: Indexer<S>,
     pub(super) auditor: Auditor,
     pub(super) signals: HeadSignals,
@@ -30,6 +31,7 @@ impl<S: CacheStore> IndexLoop<S> {
         let mut failures = 0;
         let mut advanced_at = Instant::now();
         loop {
+            self.heartbeat.beat();
             match self.indexer.advance().await {
                 Ok(progress) => {
                     failures = 0;

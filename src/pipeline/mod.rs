@@ -27,7 +27,7 @@ use crate::{
     executor::ChainExecutor,
     indexer::{CacheStore, Indexer},
     journal::{DeploymentId, DeploymentLock, Journal},
-    ops::DeploymentHealth,
+    ops::{DeploymentHealth, Health},
     protocols::Adapter,
     recovery::{AdlPolicy, TierSettings},
     scanner::ScanSettings,
@@ -39,6 +39,9 @@ use concerns::Concerns;
 const FAILURES_BEFORE_ALERT: u32 = 5;
 /// Pause after a failed pass: long enough not to spin, short against a block.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+/// Longest silence of a loop before the process counts as hung: a long backfill step and a slow database are no hang.
+const SILENCE_MAX: Duration = Duration::from_secs(600);
 
 /// What the loops need to know.
 #[derive(Clone)]
@@ -77,6 +80,8 @@ pub struct Pipeline<S> {
     pub executor: ChainExecutor,
     /// Who is told.
     pub alerts: Arc<dyn AlertSink>,
+    /// Where the loops show that they turn.
+    pub liveness: Health,
     /// What `/readyz` says about this deployment.
     pub health: DeploymentHealth,
     /// Figures of scan and plan.
@@ -89,7 +94,10 @@ impl<S: CacheStore> Pipeline<S> {
         self.indexer.restore().await.context("restore the position cache")?;
         let snapshots = self.indexer.snapshots();
         let concerns = Concerns::new(self.name.clone(), self.alerts);
+        let heartbeat = |of: &str| Arc::new(self.liveness.task(format!("{}/{of}", self.name), SILENCE_MAX));
+        let (index_beats, act_beats) = (heartbeat("index"), heartbeat("act"));
         let index = index::IndexLoop {
+            heartbeat: Arc::clone(&index_beats),
             signals: self.rpc.head_signals().await,
             auditor: self.indexer.auditor(),
             indexer: self.indexer,
@@ -99,6 +107,7 @@ impl<S: CacheStore> Pipeline<S> {
             head_age_max: self.settings.head_age_max,
         };
         let act = act::ActLoop {
+            heartbeat: Arc::clone(&act_beats),
             episodes: episodes::Episodes::new(self.deployment, self.journal.clone()),
             name: self.name,
             deployment: self.deployment,
@@ -129,6 +138,9 @@ impl<S: CacheStore> Pipeline<S> {
                 ended
             }
         );
+        for beats in [index_beats, act_beats].into_iter().filter_map(Arc::into_inner) {
+            beats.end();
+        }
         index.and(act)
     }
 }

@@ -128,7 +128,8 @@ async fn run_deployments(config: &Config, shared: &Arc<Shared>, stop: &Cancellat
         let (name, deployment) = (name.clone(), deployment.clone());
         tasks.spawn(supervise(name, deployment, ready, Arc::clone(shared), stop.clone()));
     }
-    tasks.spawn(watch_journal(Arc::clone(shared), config.deployments.keys().cloned().collect(), stop.clone()));
+    let names = config.enabled_deployments()?.into_keys().cloned().collect();
+    tasks.spawn(watch_journal(Arc::clone(shared), names, stop.clone()));
     while let Some(ended) = tasks.join_next().await {
         ended.context("a deployment's task")?;
     }
@@ -233,6 +234,7 @@ async fn run_deployment(
         indexer,
         executor,
         alerts: Arc::clone(&shared.alerts),
+        liveness: shared.health.clone(),
         health: health.clone(),
         meter: shared.metrics.pipeline.for_deployment(name),
     };
