@@ -15,7 +15,7 @@ use crate::{
     alerts::AlertKind,
     chain::SendError,
     journal::{ActionId, ActionStatus, BroadcastOutcome, EpisodeId, JournalError, TransactionId},
-    protocols::{Disposition, Refusal},
+    protocols::{Disposition, Parties, Refusal},
     recovery::BalancedPlan,
     types::{B256, BlockRef},
 };
@@ -173,7 +173,8 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         for group in steps::groups(plan.steps()) {
             let steps = &plan.steps()[group.clone()];
             let actions = actions[group].to_vec();
-            match self.parts.adapter.build(steps, self.parts.gate.address()) {
+            let sender = self.parts.gate.address();
+            match self.parts.adapter.build(steps, &Parties { sender, proceeds: sender }) {
                 Ok(call) => {
                     let touches = steps::touches(plan.segment(), steps);
                     candidates.push(Candidate { actions, steps, call, touches });

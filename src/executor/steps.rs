@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     journal::Touches,
-    recovery::{Action, Effect, Reservations, Step, Tier},
+    recovery::{Action, Effect, Promise, PromiseKind, Reservations, Scope, Step, Tier},
     types::{SegmentId, U256, UnitKey},
 };
 
@@ -28,6 +28,7 @@ pub(super) fn touches(segment: SegmentId, steps: &[Step]) -> Touches {
     let mut units: BTreeSet<UnitKey> = BTreeSet::new();
     let mut markets = BTreeSet::new();
     let mut fund_draw = U256::ZERO;
+    let (mut scopes, mut capital) = (BTreeSet::new(), BTreeMap::new());
     for step in steps {
         units.extend(step.unit.clone());
         match &step.action {
@@ -38,9 +39,16 @@ pub(super) fn touches(segment: SegmentId, steps: &[Step]) -> Touches {
             Action::SetMargin { market, .. } => {
                 markets.insert(*market);
             }
+            Action::Intent(intent) => {
+                scopes.insert(intent.scope.clone());
+                for need in &intent.capital {
+                    let taken = capital.entry(need.token).or_insert(U256::ZERO);
+                    *taken = taken.saturating_add(need.amount);
+                }
+            }
         }
     }
-    Touches { segment, units, fund_draw, markets }
+    Touches { segment, units, fund_draw, markets, scopes, capital }
 }
 
 /// What a plan must leave alone while transactions with these touches are in flight.
@@ -49,6 +57,11 @@ pub(super) fn reservations<'a>(touched: impl Iterator<Item = &'a Touches>) -> Re
     for touches in touched {
         reserved.units.extend(touches.units.iter().cloned());
         reserved.markets.extend(touches.markets.iter().copied());
+        reserved.scopes.extend(touches.scopes.iter().cloned());
+        for (token, amount) in &touches.capital {
+            let taken = reserved.capital.entry(*token).or_default();
+            *taken = taken.saturating_add(*amount);
+        }
         if !touches.fund_draw.is_zero() {
             let draw = reserved.fund.entry(touches.segment).or_default();
             *draw = draw.saturating_add(touches.fund_draw);
@@ -60,12 +73,15 @@ pub(super) fn reservations<'a>(touched: impl Iterator<Item = &'a Touches>) -> Re
 /// Compares what a transaction did with what its steps promised, for the tiers that take money from others than the unit
 /// itself: to the last unit, and for no other unit. The sentence says what differs.
 pub(super) fn promise_broken(steps: &[Step], effects: &[Effect]) -> Option<String> {
-    let unit = steps.first().and_then(|step| step.unit.as_ref());
-    if let Some(stranger) = effects.iter().find_map(|effect| subject(effect).filter(|subject| Some(*subject) != unit)) {
-        return Some(format!("simulation acts on unit {stranger}, which the plan does not name"));
+    let named: BTreeSet<Scope> = steps.iter().filter_map(subject).collect();
+    if let Some(stranger) = effects.iter().filter_map(Effect::scope).find(|scope| !named.contains(scope)) {
+        return Some(format!("simulation acts on {stranger}, which the plan does not name"));
+    }
+    if let Some(broken) = steps.iter().find_map(|step| intent_broken(step, effects)) {
+        return Some(broken);
     }
     let mut planned: BTreeMap<Tier, U256> = BTreeMap::new();
-    for step in steps {
+    for step in steps.iter().filter(|step| !matches!(step.action, Action::Intent(_))) {
         add(&mut planned, step.tier, step.absorbs);
     }
     let mut simulated: BTreeMap<Tier, U256> = BTreeMap::new();
@@ -80,19 +96,45 @@ pub(super) fn promise_broken(steps: &[Step], effects: &[Effect]) -> Option<Strin
     })
 }
 
+/// What a step acts on; `None` for a parameter.
+fn subject(step: &Step) -> Option<Scope> {
+    match &step.action {
+        Action::Intent(intent) => Some(intent.scope.clone()),
+        _ => step.unit.clone().map(Scope::Unit),
+    }
+}
+
+/// The first promise of an intent that the effects on its scope do not keep.
+fn intent_broken(step: &Step, effects: &[Effect]) -> Option<String> {
+    let Action::Intent(intent) = &step.action else { return None };
+    let here = || effects.iter().filter(|effect| effect.scope().as_ref() == Some(&intent.scope));
+    intent.promises.iter().find_map(|promise| {
+        let found = here().fold(U256::ZERO, |sum, effect| sum.saturating_add(measure(promise, effect)));
+        let kept = promise.min <= found && found <= promise.max;
+        (!kept).then(|| {
+            let (kind, min, max) = (promise.kind, promise.min, promise.max);
+            format!("{kind:?} of {}: simulation gives {found}, promised {min} to {max}", intent.scope)
+        })
+    })
+}
+
+/// What an effect adds to a promise's sum.
+fn measure(promise: &Promise, effect: &Effect) -> U256 {
+    let (kind, asset, amount) = match effect {
+        Effect::Repaid { asset, amount, .. } => (PromiseKind::Repaid, Some(*asset), *amount),
+        Effect::Seized { asset, amount, .. } => (PromiseKind::Seized, Some(*asset), *amount),
+        Effect::BadDebt { asset, amount, .. } => (PromiseKind::BadDebt, Some(*asset), *amount),
+        Effect::Covered { asset, amount, .. } => (PromiseKind::Covered, Some(*asset), *amount),
+        Effect::Staged { .. } => (PromiseKind::Staged, None, U256::ONE),
+        _ => return U256::ZERO,
+    };
+    let counts = kind == promise.kind && (promise.asset.is_none() || promise.asset == asset);
+    if counts { amount } else { U256::ZERO }
+}
+
 fn add(amounts: &mut BTreeMap<Tier, U256>, tier: Tier, amount: U256) {
     let sum = amounts.entry(tier).or_default();
     *sum = sum.saturating_add(amount);
-}
-
-fn subject(effect: &Effect) -> Option<&UnitKey> {
-    match effect {
-        Effect::Liquidated { unit, .. }
-        | Effect::InsuranceDrawn { unit, .. }
-        | Effect::Deleveraged { unit, .. }
-        | Effect::LossSocialised { unit, .. } => Some(unit),
-        Effect::ParameterSet { .. } => None,
-    }
 }
 
 #[cfg(test)]

@@ -74,7 +74,7 @@ async fn load_units(
 ) -> TxResult<BTreeMap<crate::types::UnitKey, Unit>> {
     let rows = sqlx::query(
         "-- load_units\n\
-         SELECT unit_key, segment_id, owner, cash, legs FROM units WHERE deployment_id = $1",
+         SELECT unit_key, segment_id, owner, cash, legs, extra FROM units WHERE deployment_id = $1",
     )
     .bind(deployment.0)
     .fetch_all(tx)
@@ -87,6 +87,7 @@ async fn load_units(
             owner: address("owner", row.try_get("owner")?)?,
             cash: amount_signed("cash", &row.try_get("cash")?)?,
             legs: legs.into_iter().map(StoredLeg::leg).collect::<Result<_>>()?,
+            extra: words("extra", row.try_get("extra")?)?,
         };
         units.insert(unit_key(row.try_get("unit_key")?)?, unit);
     }
@@ -104,9 +105,7 @@ async fn load_records(tx: &mut PgConnection, deployment: DeploymentId) -> TxResu
             kind: narrow("kind", row.try_get::<i32, _>("kind")?.into())?,
             id: hash("record_id", row.try_get("record_id")?)?,
         };
-        let words: Vec<String> = from_json("words", row.try_get("words")?)?;
-        let words = words.iter().map(|word| decimal("words", word, |word| U256::from_str_radix(word, 10).ok()));
-        records.insert(key, words.collect::<Result<_>>()?);
+        records.insert(key, words("words", row.try_get("words")?)?);
     }
     Ok(records)
 }
@@ -144,6 +143,7 @@ struct CacheChanges {
     owners: Vec<Vec<u8>>,
     cash: Vec<BigDecimal>,
     legs: Vec<serde_json::Value>,
+    extra: Vec<serde_json::Value>,
     gone_kinds: Vec<i32>,
     gone_records: Vec<Vec<u8>>,
     kinds: Vec<i32>,
@@ -164,16 +164,16 @@ impl CacheChanges {
                     columns.owners.push(unit.owner.to_vec());
                     columns.cash.push(numeric_signed(unit.cash));
                     columns.legs.push(json("legs", &legs)?);
+                    columns.extra.push(stored_words("extra", &unit.extra)?);
                 }
                 Change::Record { key, after: None, .. } => {
                     columns.gone_kinds.push(key.kind.into());
                     columns.gone_records.push(key.id.to_vec());
                 }
                 Change::Record { key, after: Some(record), .. } => {
-                    let words: Vec<String> = record.iter().map(U256::to_string).collect();
                     columns.kinds.push(key.kind.into());
                     columns.record_ids.push(key.id.to_vec());
-                    columns.words.push(json("words", &words)?);
+                    columns.words.push(stored_words("words", record)?);
                 }
             }
         }
@@ -198,10 +198,11 @@ impl CacheChanges {
         }
         sqlx::query(
             "-- upsert_units\n\
-             INSERT INTO units (deployment_id, unit_key, segment_id, owner, cash, legs) \
-             SELECT $1, * FROM UNNEST($2::bytea[], $3::bigint[], $4::bytea[], $5::numeric[], $6::jsonb[]) \
+             INSERT INTO units (deployment_id, unit_key, segment_id, owner, cash, legs, extra) \
+             SELECT $1, * FROM UNNEST($2::bytea[], $3::bigint[], $4::bytea[], $5::numeric[], $6::jsonb[], \
+             $7::jsonb[]) \
              ON CONFLICT (deployment_id, unit_key) DO UPDATE SET segment_id = excluded.segment_id, \
-             owner = excluded.owner, cash = excluded.cash, legs = excluded.legs",
+             owner = excluded.owner, cash = excluded.cash, legs = excluded.legs, extra = excluded.extra",
         )
         .bind(deployment.0)
         .bind(&self.unit_keys)
@@ -209,6 +210,7 @@ impl CacheChanges {
         .bind(&self.owners)
         .bind(&self.cash)
         .bind(&self.legs)
+        .bind(&self.extra)
         .execute(tx)
         .await?;
         Ok(())
@@ -275,6 +277,17 @@ impl StoredLeg {
             quote: decimal("quote", &self.quote, |text| I256::from_dec_str(text).ok())?,
         })
     }
+}
+
+/// Words as JSON: decimal strings.
+fn stored_words(what: &'static str, record: &Record) -> Result<serde_json::Value> {
+    let words: Vec<String> = record.iter().map(U256::to_string).collect();
+    json(what, &words)
+}
+
+fn words(what: &'static str, stored: serde_json::Value) -> Result<Record> {
+    let words: Vec<String> = from_json(what, stored)?;
+    words.iter().map(|word| decimal(what, word, |word| U256::from_str_radix(word, 10).ok())).collect()
 }
 
 fn decimal<T>(what: &'static str, stored: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T> {

@@ -178,6 +178,7 @@ impl ActionColumns {
 /// What a step must not be doubled for.
 fn subject_of(step: &Step) -> String {
     match (&step.unit, &step.action) {
+        (_, Action::Intent(intent)) => intent.scope.to_string(),
         (Some(unit), _) => format!("unit:{unit}"),
         (None, Action::SetMargin { market, .. } | Action::Close { market, .. } | Action::Deleverage { market, .. }) => {
             format!("market:{market}")

@@ -15,6 +15,7 @@ use super::{
     session::in_tx,
     values::{address, amount, bigint, from_json, json, number, numeric, text},
 };
+use crate::recovery::Scope;
 use crate::types::{Address, BlockRef, Bytes, MarketId, SegmentId, U256, UnitKey};
 
 /// What a transaction may take while it is under way: other plans leave it alone.
@@ -28,6 +29,12 @@ pub struct Touches {
     pub fund_draw: U256,
     /// Markets whose parameters it moves.
     pub markets: BTreeSet<MarketId>,
+    /// Scopes of its intents.
+    #[serde(default)]
+    pub scopes: BTreeSet<Scope>,
+    /// Tokens of the keeper that it may take, token units.
+    #[serde(default)]
+    pub capital: BTreeMap<Address, U256>,
 }
 
 /// A transaction about to be sent for the first time.

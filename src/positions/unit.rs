@@ -13,6 +13,8 @@ pub enum LegKind {
     Perp,
     /// Supplied collateral, in scaled (index-free) units.
     Collateral,
+    /// Supplied, but not pledged: it backs no debt. Scaled units.
+    Supply,
     /// Debt, in scaled units; the quantity is positive, the leg subtracts.
     Debt,
 }
@@ -41,12 +43,14 @@ pub struct Unit {
     pub cash: I256,
     /// Holdings, sorted by market then kind, none of them zero.
     pub legs: Vec<Leg>,
+    /// Words its adapter defines for what legs do not say: an e-mode, a count of orders, a stage.
+    pub extra: Record,
 }
 
 impl Unit {
     /// An empty unit.
     pub fn new(segment: SegmentId, owner: Address) -> Self {
-        Self { segment, owner, cash: I256::ZERO, legs: Vec::new() }
+        Self { segment, owner, cash: I256::ZERO, legs: Vec::new(), extra: Vec::new() }
     }
 
     /// The holding of this kind in this market.

@@ -11,11 +11,14 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    positions::{Book, Delta, Snapshot},
+    positions::{Book, Delta, RecordKey, Snapshot},
     recovery::{Effect, SegmentCase, Step, Tier},
     scanner::{ScanReport, Valuation},
-    types::{Address, B256, BlockRef, Bytes, Call, Log, LogFilter, SegmentId, UnitKey},
+    types::{Address, B256, BlockRef, Bytes, Call, CallOutcome, Log, LogFilter, SegmentId, UnitKey},
 };
+
+/// Most rounds of reads at one block.
+pub const READ_ROUNDS_MAX: u32 = 8;
 
 /// What a deployment is made of, for checks at start and for the gate.
 #[derive(Clone, Debug)]
@@ -30,6 +33,66 @@ pub struct Manifest {
     pub allowed_calls: Vec<(Address, [u8; 4])>,
     /// Tiers this protocol has on chain.
     pub tiers: Vec<Tier>,
+    /// What must stay as it is for this adapter's rules to be the contract's. Checked at start and before every plan;
+    /// one that no longer holds halts the deployment.
+    pub guards: Vec<Guard>,
+}
+
+/// A fact about the contracts that this adapter's rules rest on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guard {
+    /// What it is, for people: `POOL_REVISION`, `implementation of the pool's proxy`.
+    pub what: String,
+    /// How to look.
+    pub check: GuardCheck,
+    /// How to mend a deviation, for people.
+    pub mend: String,
+}
+
+/// How a guard looks, and what it must see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GuardCheck {
+    /// A view must return exactly this.
+    Call {
+        /// The view.
+        call: Call,
+        /// Its return data.
+        expected: Bytes,
+    },
+    /// A storage slot must hold exactly this; EIP-1967 keeps a proxy's implementation in one.
+    Storage {
+        /// The contract.
+        address: Address,
+        /// The slot.
+        slot: B256,
+        /// Its word.
+        expected: B256,
+    },
+    /// The runtime code must have this hash.
+    CodeHash {
+        /// The contract.
+        address: Address,
+        /// keccak256 of its code.
+        expected: B256,
+    },
+}
+
+/// State that events do not carry, to be read by a view at one block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Read {
+    /// The record that the answer fills or changes.
+    pub record: RecordKey,
+    /// The view.
+    pub call: Call,
+}
+
+/// Who sends, and who receives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parties {
+    /// The keeper: `msg.sender`.
+    pub sender: Address,
+    /// Where proceeds go, as far as the protocol lets the sender say so.
+    pub proceeds: Address,
 }
 
 /// A contract that must exist.
@@ -78,6 +141,9 @@ pub enum ApplyError {
         /// Which.
         log_index: u64,
     },
+    /// A view's answer does not decode.
+    #[error("the answer to {0}")]
+    Answer(String),
     /// A known event whose data does not decode, or that contradicts the cache.
     #[error("log {log_index} of transaction {tx_hash}: {what}")]
     Malformed {
@@ -146,14 +212,37 @@ pub trait Adapter: Valuation + Send + Sync {
     /// Turns one block's logs, in order, into a change of the book. Idempotent: it starts from `book` alone.
     fn apply(&self, book: &Book, block: &BlockRef, logs: &[Log]) -> Result<Applied, ApplyError>;
 
+    /// State to be read at `block`, after its logs were applied to `book`: first (round 0) what must be fresh at every
+    /// block, prices for instance, and what logs left open; then, round by round, what earlier answers made wanted. The
+    /// engine asks for the next round until nothing is wanted, at most [`READ_ROUNDS_MAX`] rounds. All reads of a block
+    /// are pinned to its hash. Must depend on its arguments alone.
+    fn reads(&self, book: &Book, block: &BlockRef, round: u32) -> Vec<Read> {
+        let _ = (book, block, round);
+        Vec::new()
+    }
+
+    /// What a round's answers, in the order of its reads, do to the book. A revert is an answer too.
+    fn absorb(&self, book: &Book, block: &BlockRef, answers: &[(Read, CallOutcome)]) -> Result<Delta, ApplyError> {
+        let _ = (book, block, answers);
+        Ok(Delta::default())
+    }
+
+    /// Every (contract, selector) that may be asked to be sent, given what is known so far: the gate's allow-list. Grows
+    /// only where a configured contract itself announced a further one.
+    fn allowed_calls(&self, book: &Book, keeper: Address) -> Vec<(Address, [u8; 4])> {
+        let _ = book;
+        self.manifest(keeper).allowed_calls
+    }
+
     /// Views to hold these units and the shared records against, at the snapshot's block.
     fn probes(&self, snapshot: &Snapshot, units: &[UnitKey]) -> Vec<Probe>;
 
-    /// One case per segment that has a distressed unit in the report (all segments if `every`), by segment.
+    /// One case per segment that has a distressed unit in the report, standing bad debt or an open flow (all segments if
+    /// `every`), by segment.
     fn cases(&self, snapshot: &Snapshot, report: &ScanReport, every: bool) -> BTreeMap<SegmentId, SegmentCase>;
 
-    /// Encodes steps of one unit (or one parameter change) as one atomic call. `keeper` receives proceeds.
-    fn build(&self, steps: &[Step], keeper: Address) -> Result<Call, BuildError>;
+    /// Encodes steps of one unit, of one batch, or one parameter change as one atomic call.
+    fn build(&self, steps: &[Step], parties: &Parties) -> Result<Call, BuildError>;
 
     /// What revert data means.
     fn classify(&self, revert: &[u8]) -> Refusal;
@@ -176,18 +265,20 @@ pub enum RegistryError {
     Settings(String),
 }
 
+/// Makes an adapter of its own settings; the error says which key to mend.
+type Open = fn(serde_json::Value) -> Result<Arc<dyn Adapter>, String>;
+
+/// The registry: config word and constructor, one line an adapter.
+const REGISTRY: &[(&str, Open)] = &[(reference_venue::NAME, reference_venue::open)];
+
 /// Config words of the adapters in this build.
 pub fn known_adapters() -> Vec<&'static str> {
-    vec![reference_venue::NAME]
+    REGISTRY.iter().map(|(word, _)| *word).collect()
 }
 
 /// The adapter a config word names, with its own settings.
 pub fn adapter(word: &str, settings: serde_json::Value) -> Result<Arc<dyn Adapter>, RegistryError> {
-    let refused = |error: reference_venue::SettingsError| RegistryError::Settings(error.to_string());
-    match word {
-        reference_venue::NAME => {
-            Ok(Arc::new(reference_venue::ReferenceVenue::new(settings.try_into().map_err(refused)?)))
-        }
-        _ => Err(RegistryError::UnknownAdapter(word.to_owned())),
-    }
+    let entry = REGISTRY.iter().find(|(known, _)| *known == word);
+    let (_, open) = entry.ok_or_else(|| RegistryError::UnknownAdapter(word.to_owned()))?;
+    open(settings).map_err(RegistryError::Settings)
 }

@@ -5,8 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use alloy::primitives::{I256, U256};
+use alloy::primitives::{Address, I256, U256};
 
+use super::{Offered, Scope};
 use crate::types::{BlockRef, MarketId, SegmentId, UnitKey};
 
 /// One segment at one block.
@@ -26,6 +27,8 @@ pub struct SegmentCase {
     pub solvent: BTreeMap<UnitKey, SolventUnit>,
     /// Why nothing may be sent in this segment now (a stale or contested price), if so.
     pub blocked: Option<String>,
+    /// What the protocol itself offers; `None` where the planner composes steps from positions.
+    pub offered: Option<Offered>,
 }
 
 /// An insurance fund.
@@ -146,4 +149,8 @@ pub struct Reservations {
     pub fund: BTreeMap<SegmentId, U256>,
     /// Markets with a parameter change under way.
     pub markets: BTreeSet<MarketId>,
+    /// Scopes with an intent under way.
+    pub scopes: BTreeSet<Scope>,
+    /// Tokens of the keeper that calls in flight may take.
+    pub capital: BTreeMap<Address, U256>,
 }

@@ -1,12 +1,13 @@
 //! What a mined transaction did, in the words of the waterfall.
 
-use alloy::primitives::U256;
+use alloy::primitives::{Address, U256};
 use serde::{Deserialize, Serialize};
 
-use super::Tier;
+use super::{Scope, Tier};
 use crate::types::UnitKey;
 
-/// What a transaction did, for the books. Amounts are settlement-token units.
+/// What a transaction did, for the books. Amounts are settlement-token units, or units of the asset that the effect
+/// names; what names an asset is a fact about tokens and books no value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "effect")]
 pub enum Effect {
@@ -44,6 +45,51 @@ pub enum Effect {
         /// How much.
         amount: U256,
     },
+    /// Debt of a unit was repaid by the keeper.
+    Repaid {
+        /// Whose.
+        unit: UnitKey,
+        /// Of which token.
+        asset: Address,
+        /// How much, token units.
+        amount: U256,
+    },
+    /// Collateral of a unit went to the keeper.
+    Seized {
+        /// Whose.
+        unit: UnitKey,
+        /// Which token.
+        asset: Address,
+        /// How much, token units.
+        amount: U256,
+    },
+    /// The protocol booked bad debt.
+    BadDebt {
+        /// The unit that left it, or where it was booked.
+        scope: Scope,
+        /// Of which token.
+        asset: Address,
+        /// How much, token units.
+        amount: U256,
+    },
+    /// Booked bad debt was paid.
+    Covered {
+        /// Where it was booked.
+        scope: Scope,
+        /// By which tier.
+        tier: Tier,
+        /// In which token.
+        asset: Address,
+        /// How much, token units.
+        amount: U256,
+    },
+    /// A flow of several steps moved on.
+    Staged {
+        /// Whose.
+        scope: Scope,
+        /// To where, in the protocol's words.
+        stage: String,
+    },
     /// A parameter moved.
     ParameterSet {
         /// Which and to what.
@@ -52,13 +98,33 @@ pub enum Effect {
 }
 
 impl Effect {
-    /// The tier that did it and what it absorbed.
+    /// Whom or what it acted on; `None` for a parameter.
+    pub fn scope(&self) -> Option<Scope> {
+        match self {
+            Self::Liquidated { unit, .. }
+            | Self::InsuranceDrawn { unit, .. }
+            | Self::Deleveraged { unit, .. }
+            | Self::LossSocialised { unit, .. }
+            | Self::Repaid { unit, .. }
+            | Self::Seized { unit, .. } => Some(Scope::Unit(unit.clone())),
+            Self::BadDebt { scope, .. } | Self::Covered { scope, .. } | Self::Staged { scope, .. } => {
+                Some(scope.clone())
+            }
+            Self::ParameterSet { .. } => None,
+        }
+    }
+
+    /// The tier that did it and what it absorbed in settlement-token units.
     pub fn absorbed(&self) -> (Tier, U256) {
         match self {
             Self::Liquidated { loss, .. } => (Tier::Liquidate, *loss),
             Self::InsuranceDrawn { amount, .. } => (Tier::InsuranceFund, *amount),
             Self::Deleveraged { loss, .. } => (Tier::AutoDeleverage, *loss),
             Self::LossSocialised { amount, .. } => (Tier::SocialiseLoss, *amount),
+            Self::Repaid { .. } | Self::Seized { .. } | Self::BadDebt { .. } | Self::Staged { .. } => {
+                (Tier::Liquidate, U256::ZERO)
+            }
+            Self::Covered { tier, .. } => (*tier, U256::ZERO),
             Self::ParameterSet { .. } => (Tier::Recalibrate, U256::ZERO),
         }
     }

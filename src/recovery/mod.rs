@@ -12,6 +12,7 @@ mod adl;
 mod apportion;
 mod case;
 mod effect;
+mod intent;
 mod ledger;
 mod limits;
 mod plan;
@@ -28,6 +29,10 @@ pub use case::{
     SolventUnit,
 };
 pub use effect::Effect;
+pub use intent::{
+    Absorption, Batch, Deficit, Intent, IntentKind, Offered, Promise, PromiseKind, Scope, Shortage, ShortageKind,
+    TokenNeed,
+};
 pub use ledger::{Imbalance, Ledger};
 pub use plan::{Action, BalancedPlan, Contribution, Deleveraging, Fill, Step, Tier, TierSettings, plan, plan_with};
 pub use state::Violation;

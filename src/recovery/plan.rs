@@ -6,7 +6,7 @@ use alloy::primitives::U256;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Imbalance, Ledger, Reservations, SegmentCase,
+    Imbalance, Intent, Ledger, Reservations, SegmentCase,
     adl::{self, AdlPolicy},
     replay, waterfall,
 };
@@ -131,6 +131,8 @@ pub enum Action {
         /// Whom, and how much.
         payers: Vec<Contribution>,
     },
+    /// Do what the protocol offers.
+    Intent(Box<Intent>),
     /// Move a market's margins.
     SetMargin {
         /// Which market.

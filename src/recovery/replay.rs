@@ -90,6 +90,7 @@ impl<'a> Replay<'a> {
             Action::Deleverage { .. } => Tier::AutoDeleverage,
             Action::Socialise { .. } => Tier::SocialiseLoss,
             Action::SetMargin { .. } => Tier::Recalibrate,
+            Action::Intent(_) => return Err(Violation::Refused("an intent that the case does not offer".to_owned())),
         };
         refuse_if(step.tier != right_tier, || format!("tier {} does something else", step.tier))?;
         let Some(unit) = &step.unit else { return self.segment_step(step) };
@@ -100,7 +101,7 @@ impl<'a> Replay<'a> {
             Action::DrawInsurance { amount } => self.state.draw(unit, *amount)?,
             Action::Deleverage { market, winners } => self.state.deleverage(unit, *market, winners)?,
             Action::Socialise { payers } => self.state.socialise(unit, payers)?,
-            Action::SetMargin { .. } => refuse_if(true, || "a margin belongs to no unit".to_owned())?,
+            Action::SetMargin { .. } | Action::Intent(_) => refuse_if(true, || "it belongs to no unit".to_owned())?,
         }
         Ok(self.state.account(unit)?.external - received)
     }

@@ -61,7 +61,7 @@ impl FakeVenue {
             maintenance_margin += (notional * U256::from(market.margin_bps)).div_ceil(U256::from(10_000));
         }
         let surplus = equity - I256::try_from(maintenance_margin).unwrap();
-        Standing { equity, maintenance_margin, surplus }
+        Standing { equity, maintenance_margin, surplus, health_factor_wad: None }
     }
 }
 

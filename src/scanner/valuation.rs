@@ -45,6 +45,8 @@ pub struct Standing {
     pub maintenance_margin: U256,
     /// Below zero: liquidatable. Equity less maintenance margin where the protocol defines it so.
     pub surplus: I256,
+    /// The protocol's own health factor, 1e18 = 1, bit for bit as its view says it; `None` where it has none.
+    pub health_factor_wad: Option<U256>,
 }
 
 /// Why a unit cannot be valued.

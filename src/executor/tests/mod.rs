@@ -201,6 +201,7 @@ impl Stage {
             distressed: distressed.collect(),
             solvent: BTreeMap::new(),
             blocked: None,
+            offered: None,
         };
         plan(&case, &[TierSettings { tier: Tier::InsuranceFund, absorb_max: None }], reserved).unwrap()
     }

@@ -6,7 +6,7 @@ use alloy::primitives::{address, fixed_bytes};
 
 use crate::{
     positions::{Book, Snapshot, Unit},
-    protocols::{Adapter, Applied, ApplyError, BuildError, Disposition, Manifest, Probe, Refusal},
+    protocols::{Adapter, Applied, ApplyError, BuildError, Disposition, Manifest, Parties, Probe, Refusal},
     recovery::{Action, Effect, SegmentCase, Step},
     scanner::{Factors, Planes, ScanReport, Standing, Unvalued, Valuation},
     types::{Address, B256, BlockRef, Bytes, Call, Log, LogFilter, SegmentId, U256, UnitKey},
@@ -90,6 +90,7 @@ impl Adapter for VenueAdapter {
             roles: Vec::new(),
             allowed_calls: vec![(VENUE, PAY_OFF)],
             tiers: Vec::new(),
+            guards: Vec::new(),
         }
     }
 
@@ -109,7 +110,7 @@ impl Adapter for VenueAdapter {
         BTreeMap::new()
     }
 
-    fn build(&self, steps: &[Step], _: Address) -> Result<Call, BuildError> {
+    fn build(&self, steps: &[Step], _: &Parties) -> Result<Call, BuildError> {
         let [Step { unit: Some(unit), action: Action::DrawInsurance { amount }, .. }] = steps else {
             return Err(BuildError("only one draw".to_owned()));
         };

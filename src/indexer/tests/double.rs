@@ -14,7 +14,7 @@ use std::{
 use crate::{
     indexer::CacheStore,
     positions::{Book, Delta, Draft, RecordKey, Snapshot, Unit},
-    protocols::{Adapter, Applied, ApplyError, BuildError, Disposition, Manifest, Probe, Refusal},
+    protocols::{Adapter, Applied, ApplyError, BuildError, Disposition, Manifest, Parties, Probe, Refusal},
     recovery::{Effect, SegmentCase, Step},
     scanner::{Factors, Planes, ScanReport, Standing, Unvalued, Valuation},
     types::{Address, B256, BlockRef, Bytes, Call, I256, Log, LogFilter, SegmentId, U256, UnitKey},
@@ -91,14 +91,21 @@ impl Adapter for Double {
     }
 
     fn manifest(&self, _keeper: Address) -> Manifest {
-        Manifest { adapter: "double", contracts: vec![], roles: vec![], allowed_calls: vec![], tiers: vec![] }
+        Manifest {
+            adapter: "double",
+            contracts: vec![],
+            roles: vec![],
+            allowed_calls: vec![],
+            tiers: vec![],
+            guards: vec![],
+        }
     }
 
     fn cases(&self, _: &Snapshot, _: &ScanReport, _: bool) -> BTreeMap<SegmentId, SegmentCase> {
         BTreeMap::new()
     }
 
-    fn build(&self, _: &[Step], _: Address) -> Result<Call, BuildError> {
+    fn build(&self, _: &[Step], _: &Parties) -> Result<Call, BuildError> {
         Err(BuildError("nothing to build".to_owned()))
     }
 
@@ -125,7 +132,7 @@ impl Valuation for Double {
     }
 
     fn standing(&self, _: &Snapshot, _: &UnitKey, unit: &Unit) -> Result<Standing, Unvalued> {
-        Ok(Standing { equity: unit.cash, maintenance_margin: U256::ZERO, surplus: unit.cash })
+        Ok(Standing { equity: unit.cash, maintenance_margin: U256::ZERO, surplus: unit.cash, health_factor_wad: None })
     }
 }
 

@@ -63,6 +63,8 @@ impl Fixture {
                 units: [unit(1), unit(2)].into(),
                 fund_draw: U256::MAX,
                 markets: [MarketId(3)].into(),
+                scopes: Default::default(),
+                capital: Default::default(),
             },
             planned_block: 10,
         }

@@ -126,6 +126,7 @@ impl<'a> View<'a> {
             distressed: distressed.filter_map(|key| self.distressed(key)).collect(),
             solvent: self.accounts.iter().filter_map(|(key, v)| Some(((*key).clone(), self.solvent(v)?))).collect(),
             blocked: self.blocked(),
+            offered: None,
         }
     }
 

@@ -86,6 +86,7 @@ impl Subject {
             }
             .abi_encode(),
             Action::SetMargin { .. } => return Err(refuse("a parameter change among the steps of a unit")),
+            Action::Intent(intent) => return Err(refuse(format!("an intent to {}", intent.kind.as_str()))),
         };
         Ok(data.into())
     }

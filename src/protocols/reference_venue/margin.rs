@@ -120,7 +120,12 @@ impl Account {
     /// As the scanner wants it.
     pub(super) fn standing(&self) -> Result<Standing, Unvalued> {
         let surplus = self.surplus()?;
-        Ok(Standing { equity: self.equity, maintenance_margin: self.maintenance_margin, surplus })
+        Ok(Standing {
+            equity: self.equity,
+            maintenance_margin: self.maintenance_margin,
+            surplus,
+            health_factor_wad: None,
+        })
     }
 
     /// Lots of a position of `size` that a keeper may liquidate now: none of a healthy account; half, rounded up, while

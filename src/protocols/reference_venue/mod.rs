@@ -22,7 +22,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use alloy::{primitives::keccak256, sol_types::SolCall};
 
@@ -31,7 +31,7 @@ use self::{
     margin::{Account, MarketNow},
     state::Feed,
 };
-use super::{Adapter, Applied, ApplyError, BuildError, ContractCheck, Manifest, Probe, Refusal, RoleCheck};
+use super::{Adapter, Applied, ApplyError, BuildError, ContractCheck, Manifest, Parties, Probe, Refusal, RoleCheck};
 use crate::{
     positions::{Book, Snapshot, Unit},
     recovery::{Effect, SegmentCase, Step, Tier},
@@ -55,6 +55,12 @@ impl ReferenceVenue {
     pub fn new(settings: Settings) -> Self {
         Self { settings }
     }
+}
+
+/// See [`super::adapter`].
+pub(super) fn open(settings: serde_json::Value) -> Result<Arc<dyn Adapter>, String> {
+    let settings = settings.try_into().map_err(|error: SettingsError| error.to_string())?;
+    Ok(Arc::new(ReferenceVenue::new(settings)))
 }
 
 impl Valuation for ReferenceVenue {
@@ -98,6 +104,7 @@ impl Adapter for ReferenceVenue {
             .map(|selector| (clearinghouse, selector))
             .into(),
             tiers: vec![Tier::Liquidate, Tier::InsuranceFund, Tier::AutoDeleverage, Tier::SocialiseLoss],
+            guards: Vec::new(),
         };
         if let Some(steward) = settings.steward {
             let code_hash = settings.steward_code_hash;
@@ -128,8 +135,8 @@ impl Adapter for ReferenceVenue {
         cases::cases(&self.settings, snapshot, report, every)
     }
 
-    fn build(&self, steps: &[Step], keeper: Address) -> Result<Call, BuildError> {
-        encode::build(&self.settings, steps, keeper)
+    fn build(&self, steps: &[Step], parties: &Parties) -> Result<Call, BuildError> {
+        encode::build(&self.settings, steps, parties.proceeds)
     }
 
     fn classify(&self, revert: &[u8]) -> Refusal {

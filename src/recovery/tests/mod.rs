@@ -52,7 +52,7 @@ fn units_of(plan: &BalancedPlan) -> BTreeSet<UnitKey> {
             Action::Close { fills, .. } => units.extend(fills.iter().map(|f| f.maker.clone())),
             Action::Deleverage { winners, .. } => units.extend(winners.iter().map(|w| w.unit.clone())),
             Action::Socialise { payers } => units.extend(payers.iter().map(|p| p.unit.clone())),
-            Action::DrawInsurance { .. } | Action::SetMargin { .. } => {}
+            Action::DrawInsurance { .. } | Action::SetMargin { .. } | Action::Intent(_) => {}
         }
     }
     units

@@ -10,7 +10,7 @@ fn amounts(step: &mut Step) -> Vec<&mut U256> {
         Action::DrawInsurance { amount } => found.push(amount),
         Action::Deleverage { winners, .. } => found.extend(winners.iter_mut().map(|w| &mut w.loss)),
         Action::Socialise { payers } => found.extend(payers.iter_mut().map(|p| &mut p.amount)),
-        Action::SetMargin { .. } => {}
+        Action::SetMargin { .. } | Action::Intent(_) => {}
     }
     found
 }

@@ -168,6 +168,7 @@ impl Venue {
                 let unit = id(step.unit.as_ref().unwrap());
                 self.socialise(unit, payers);
             }
+            Action::Intent(_) => panic!("this venue offers no intents"),
             Action::SetMargin { market, maintenance_margin_bps, .. } => {
                 let healthy: Vec<_> = self.healthy();
                 self.markets.get_mut(&market.0).unwrap().maintenance_bps = *maintenance_margin_bps;
@@ -269,6 +270,7 @@ impl Venue {
             distressed: distressed.into_iter().map(|(_, _, account)| self.distressed(account)).collect(),
             solvent,
             blocked: None,
+            offered: None,
         }
     }
 

@@ -10,12 +10,14 @@ use super::{
     fixture::*,
 };
 use crate::{
-    protocols::{Adapter, Disposition, adapter, known_adapters},
+    protocols::{Adapter, Disposition, Parties, adapter, known_adapters},
     recovery::{Action, Contribution, Deleveraging, Effect, Fill, Step, Tier},
     types::{Address, B256, Bytes, MarketId, U256, UnitKey},
 };
 
 const KEEPER: Address = Address::repeat_byte(0xee);
+/// Proceeds go elsewhere than to the sender.
+const PARTIES: Parties = Parties { sender: Address::repeat_byte(0xed), proceeds: KEEPER };
 
 fn step(tier: Tier, unit: Option<UnitKey>, action: Action) -> Step {
     Step { tier, unit, action, absorbs: U256::ZERO, why: String::new() }
@@ -50,7 +52,7 @@ fn margin(market: u32, maintenance_margin_bps: u32) -> Step {
 fn each_action_is_its_call() {
     let unit = key(1, 2);
     let one = |step: Step| {
-        let call = venue().build(&[step], KEEPER).unwrap();
+        let call = venue().build(&[step], &PARTIES).unwrap();
         assert_eq!((call.to, call.value), (CLEARINGHOUSE, U256::ZERO));
         call.data
     };
@@ -71,7 +73,7 @@ fn each_action_is_its_call() {
     let payer = |n, amount| IClearinghouse::Payer { account: owner(n), amount: uint(amount) };
     assert_eq!(socialise.payers, [payer(3, 5), payer(4, 6)]);
 
-    let call = venue().build(&[margin(2, 600)], KEEPER).unwrap();
+    let call = venue().build(&[margin(2, 600)], &PARTIES).unwrap();
     assert_eq!(call.to, STEWARD);
     let moved = IRiskSteward::moveMarginCall::abi_decode(&call.data).unwrap();
     assert_eq!((moved.market, moved.maintenanceMarginBps, moved.initialMarginBps), (2, 600, 1_200));
@@ -81,10 +83,10 @@ fn each_action_is_its_call() {
 fn several_steps_of_a_unit_are_one_transaction_in_order() {
     let unit = key(1, 2);
     let steps = [draw(unit.clone(), 40), deleverage(unit.clone(), key(1, 3)), close(unit.clone(), 1, uint(1))];
-    let call = venue().build(&steps, KEEPER).unwrap();
+    let call = venue().build(&steps, &PARTIES).unwrap();
     let multicall = IClearinghouse::multicallCall::abi_decode(&call.data).unwrap();
     let alone: Vec<Bytes> =
-        steps.iter().map(|s| venue().build(std::slice::from_ref(s), KEEPER).unwrap().data).collect();
+        steps.iter().map(|s| venue().build(std::slice::from_ref(s), &PARTIES).unwrap().data).collect();
     assert_eq!(multicall.calls, alone);
 }
 
@@ -101,7 +103,7 @@ fn every_call_is_on_the_allow_list() {
         vec![margin(1, 600)],
     ];
     for steps in lists {
-        let call = venue().build(&steps, KEEPER).unwrap();
+        let call = venue().build(&steps, &PARTIES).unwrap();
         let selector: [u8; 4] = call.data[..4].try_into().unwrap();
         assert!(allowed.contains(&(call.to, selector)), "{steps:?}");
     }
@@ -126,13 +128,13 @@ fn steps_that_are_no_one_call_are_refused() {
         (vec![draw(UnitKey::new(vec![1]).unwrap(), 1)], "no account of this venue"),
         (vec![step(Tier::InsuranceFund, None, Action::DrawInsurance { amount: uint(1) })], "without a unit"),
     ] {
-        let error = venue().build(&steps, KEEPER).expect_err(named).to_string();
+        let error = venue().build(&steps, &PARTIES).expect_err(named).to_string();
         assert!(error.contains(named), "{named}: {error}");
     }
     let mut settings = venue().settings;
     settings.steward = None;
     let without = super::super::ReferenceVenue::new(settings);
-    assert!(without.build(&[margin(1, 600)], KEEPER).is_err());
+    assert!(without.build(&[margin(1, 600)], &PARTIES).is_err());
     assert!(!without.manifest(KEEPER).tiers.contains(&Tier::Recalibrate));
 }
 
