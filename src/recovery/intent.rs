@@ -229,7 +229,7 @@ pub struct Deficit {
 }
 
 /// A shortage that the keeper cannot mend by itself.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Shortage {
     /// What is short.
     pub kind: ShortageKind,
@@ -240,12 +240,15 @@ pub struct Shortage {
 }
 
 /// What is short.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ShortageKind {
     /// A fund cannot pay, and that blocks the protocol's own liquidation.
     FundBlocks,
     /// A deficit stands and the keeper holds no role to cover it.
     DeficitStands,
+    /// The keeper holds, or has approved, too little of a token.
+    Capital,
 }
 
 /// What a protocol offers in one segment at one block.

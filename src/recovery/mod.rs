@@ -15,7 +15,9 @@ mod effect;
 mod intent;
 mod ledger;
 mod limits;
+mod offers;
 mod plan;
+mod policy;
 mod replay;
 mod state;
 #[cfg(test)]
@@ -34,5 +36,8 @@ pub use intent::{
     TokenNeed,
 };
 pub use ledger::{Imbalance, Ledger};
-pub use plan::{Action, BalancedPlan, Contribution, Deleveraging, Fill, Step, Tier, TierSettings, plan, plan_with};
+pub use plan::{
+    Action, BalancedPlan, Contribution, Deleveraging, Fill, Step, Tier, TierSettings, plan, plan_offered, plan_with,
+};
+pub use policy::{Economics, Mode, Policy, Purse, Terms};
 pub use state::Violation;

@@ -6,9 +6,11 @@ use alloy::primitives::U256;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Imbalance, Intent, Ledger, Reservations, SegmentCase,
+    Imbalance, Intent, Ledger, Reservations, SegmentCase, Shortage, Terms,
     adl::{self, AdlPolicy},
-    replay, waterfall,
+    offers, replay,
+    state::Violation,
+    waterfall,
 };
 use crate::types::{BlockRef, MarketId, SegmentId, UnitKey, decimal};
 
@@ -170,6 +172,8 @@ pub struct BalancedPlan {
     pub(super) ledger: Ledger,
     pub(super) left_alone: BTreeSet<UnitKey>,
     pub(super) notes: Vec<String>,
+    pub(super) outlays: Vec<U256>,
+    pub(super) shortages: BTreeSet<Shortage>,
 }
 
 impl BalancedPlan {
@@ -203,9 +207,22 @@ impl BalancedPlan {
         &self.notes
     }
 
-    /// Holds the plan against the case it was made from: replays every step on the case's accounts and adds up again.
+    /// Net outlay of each step that the budget pays, wei; empty where steps are composed from positions.
+    pub fn outlays(&self) -> &[U256] {
+        &self.outlays
+    }
+
+    /// Tokens that steps left undone would have needed.
+    pub fn shortages(&self) -> &BTreeSet<Shortage> {
+        &self.shortages
+    }
+
+    /// Holds the plan against the case it was made from: does every step again on the case's accounts and adds up again.
     pub fn verify(&self, case: &SegmentCase) -> Result<(), Imbalance> {
-        replay::check(case, self)
+        match &case.offered {
+            None => replay::check(case, self),
+            Some(offered) => offers::check(case, offered, self),
+        }
     }
 }
 
@@ -226,6 +243,19 @@ pub fn plan_with(
     reservations: &Reservations,
 ) -> Result<BalancedPlan, Imbalance> {
     let plan = waterfall::walk(case, tiers, policy, reservations)?;
+    plan.verify(case)?;
+    Ok(plan)
+}
+
+/// Plans the recovery of one segment from what its protocol offers.
+pub fn plan_offered(
+    case: &SegmentCase,
+    tiers: &[TierSettings],
+    terms: &Terms,
+    reservations: &Reservations,
+) -> Result<BalancedPlan, Imbalance> {
+    let offered = case.offered.as_ref().ok_or_else(|| Violation::Case("it offers nothing".to_owned()))?;
+    let plan = offers::walk(case, offered, tiers, terms, reservations)?;
     plan.verify(case)?;
     Ok(plan)
 }

@@ -36,7 +36,7 @@ pub(super) fn check(case: &SegmentCase, plan: &BalancedPlan) -> Result<(), Imbal
 }
 
 /// The ledger against what the replay found.
-fn add_up(
+pub(super) fn add_up(
     plan: &BalancedPlan,
     absorbed: &BTreeMap<Tier, U256>,
     shortfall: U256,
@@ -90,7 +90,9 @@ impl<'a> Replay<'a> {
             Action::Deleverage { .. } => Tier::AutoDeleverage,
             Action::Socialise { .. } => Tier::SocialiseLoss,
             Action::SetMargin { .. } => Tier::Recalibrate,
-            Action::Intent(_) => return Err(Violation::Refused("an intent that the case does not offer".to_owned())),
+            Action::Intent(_) => {
+                return Err(Violation::Refused("an intent that the case does not offer".to_owned()));
+            }
         };
         refuse_if(step.tier != right_tier, || format!("tier {} does something else", step.tier))?;
         let Some(unit) = &step.unit else { return self.segment_step(step) };

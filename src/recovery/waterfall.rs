@@ -159,6 +159,8 @@ impl<'a> Work<'a> {
             ledger: Ledger { shortfall, absorbed: self.absorbed, residual },
             left_alone: self.left_alone,
             notes: self.notes,
+            outlays: Vec::new(),
+            shortages: BTreeSet::new(),
         })
     }
 }

@@ -2,6 +2,7 @@
 
 mod examples;
 mod generator;
+mod offers;
 mod tampering;
 mod venue;
 
