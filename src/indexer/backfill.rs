@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{CacheStore, IndexError, Indexer, follow::REQUESTS_MAX};
-use crate::types::{BlockRef, Log};
+use crate::{
+    positions::Delta,
+    types::{BlockRef, Log},
+};
 
 impl<S: CacheStore> Indexer<S> {
     /// Reads and commits chunks until the head is within reach of block by block. Gives back the head as it is then.
@@ -52,6 +55,7 @@ impl<S: CacheStore> Indexer<S> {
                 break;
             }
         }
+        deltas.push(self.hydrated(&book, &reached, Delta::default()).await?);
         self.trail.leap(reached, &deltas).map_err(|source| IndexError::Cache { block: reached.number, source })?;
         Ok(reached.number)
     }

@@ -45,6 +45,12 @@ pub enum IndexError {
         /// Why.
         source: BookError,
     },
+    /// A block's reads kept asking for more.
+    #[error("block {block}: what the adapter wants to read does not settle")]
+    ReadsUnsettled {
+        /// Which block.
+        block: u64,
+    },
     /// A block kept asking for more emitters each time it was read again.
     #[error("block {block}: the set of wanted emitters does not settle")]
     FilterUnsettled {
@@ -59,7 +65,9 @@ impl IndexError {
         match self {
             Self::Rpc(error) => error.class(),
             Self::Store(_) | Self::NodeBehind { .. } | Self::Unsettled { .. } => ErrorClass::Retry,
-            Self::Apply { .. } | Self::Cache { .. } | Self::FilterUnsettled { .. } => ErrorClass::Terminal,
+            Self::Apply { .. } | Self::Cache { .. } | Self::ReadsUnsettled { .. } | Self::FilterUnsettled { .. } => {
+                ErrorClass::Terminal
+            }
         }
     }
 }

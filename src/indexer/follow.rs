@@ -79,11 +79,11 @@ impl<S: CacheStore> Indexer<S> {
             let mut applied = 0;
             while let Some((block, logs)) = logs.try_next().await? {
                 let step = self.step_of(self.trail.book(), &block, logs, &filter).await?;
-                self.trail
-                    .step(block, step.delta)
-                    .map_err(|source| IndexError::Cache { block: block.number, source })?;
+                let delta = self.hydrated(self.trail.book(), &block, step.delta).await?;
+                self.trail.step(block, delta).map_err(|source| IndexError::Cache { block: block.number, source })?;
                 applied += 1;
-                if step.filter_changed {
+                // An emitter that an answer makes wanted counts from the next block on.
+                if step.filter_changed || self.adapter.filter(self.trail.book()) != *filter {
                     break;
                 }
             }

@@ -12,6 +12,7 @@ mod audit;
 mod backfill;
 mod error;
 mod follow;
+mod hydrate;
 mod metrics;
 mod store;
 mod trail;

@@ -131,6 +131,13 @@ impl Trail {
     }
 }
 
+/// Consecutive deltas as one.
+pub(super) fn net(deltas: &[Delta]) -> Delta {
+    let mut pending = Pending::default();
+    deltas.iter().for_each(|delta| pending.merge(delta));
+    pending.delta()
+}
+
 /// A delta that takes this one back.
 fn inverse(delta: &Delta) -> Delta {
     let turn = |change: &Change| match change.clone() {

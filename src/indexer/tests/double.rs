@@ -14,10 +14,10 @@ use std::{
 use crate::{
     indexer::CacheStore,
     positions::{Book, Delta, Draft, RecordKey, Snapshot, Unit},
-    protocols::{Adapter, Applied, ApplyError, BuildError, Disposition, Manifest, Parties, Probe, Refusal},
+    protocols::{Adapter, Applied, ApplyError, BuildError, Disposition, Manifest, Parties, Probe, Read, Refusal},
     recovery::{Effect, SegmentCase, Step},
     scanner::{Factors, Planes, ScanReport, Standing, Unvalued, Valuation},
-    types::{Address, B256, BlockRef, Bytes, Call, I256, Log, LogFilter, SegmentId, U256, UnitKey},
+    types::{Address, B256, BlockRef, Bytes, Call, CallOutcome, I256, Log, LogFilter, SegmentId, U256, UnitKey},
 };
 
 pub(super) const SET: u8 = 1;
@@ -27,10 +27,18 @@ pub(super) const BROKEN: u8 = 4;
 
 const WATCHED: u16 = 1;
 const LAST_WORD: u16 = 2;
+/// What reads found; record 0 at the block itself, record 1 at the first block that was read at.
+const READ_WORD: u16 = 3;
 
 /// The adapter: one contract known from the start, others as they are added.
 pub(super) struct Double {
     pub(super) root: Address,
+}
+
+/// The words that logs and reads told last, and the first one that a read told.
+pub(super) fn words(book: &Book) -> (U256, U256, U256) {
+    let word = |kind, id| book.record(&RecordKey::numbered(kind, id)).map_or(U256::ZERO, |record| record[0]);
+    (word(LAST_WORD, 0), word(READ_WORD, 0), word(READ_WORD, 1))
 }
 
 /// The cash of each unit, for comparisons.
@@ -76,6 +84,22 @@ impl Adapter for Double {
             }
         }
         Ok(Applied { delta: draft.finish(), unknown_events })
+    }
+
+    /// Round 0 reads the contract's word at every block, round 1 once more where that was never done.
+    fn reads(&self, book: &Book, _block: &BlockRef, round: u32) -> Vec<Read> {
+        let record = RecordKey::numbered(READ_WORD, round.into());
+        let wanted = round == 0 || (round == 1 && book.record(&record).is_none());
+        if wanted { vec![Read { record, call: Call::new(self.root, Bytes::new()) }] } else { vec![] }
+    }
+
+    fn absorb(&self, book: &Book, _: &BlockRef, answers: &[(Read, CallOutcome)]) -> Result<Delta, ApplyError> {
+        let mut draft = Draft::new(book);
+        for (read, answer) in answers {
+            let CallOutcome::Returned(word) = answer else { return Err(ApplyError::Answer("a revert".to_owned())) };
+            draft.set_record(read.record, Some(vec![U256::from_be_slice(word)]));
+        }
+        Ok(draft.finish())
     }
 
     /// One probe a unit: the contract's word is the one the cache saw last.

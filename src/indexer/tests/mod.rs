@@ -13,9 +13,9 @@ use crate::{
         fixture::{NOTEBOOK, TestChain, connect, settings, word},
     },
     positions::Snapshot,
-    types::{Address, Bytes, CallOutcome},
+    types::{Address, Bytes, CallOutcome, U256},
 };
-use double::{BROKEN, Double, MemoryStore, SET, UNKNOWN, WATCH, cash, key};
+use double::{BROKEN, Double, MemoryStore, SET, UNKNOWN, WATCH, cash, key, words};
 
 const DEPTH_MAX: u64 = 4;
 
@@ -74,6 +74,8 @@ async fn assert_at_head(scene: &Scene, indexer: &Indexer<MemoryStore>, units: &[
     let snapshot = shown(indexer).expect("published");
     assert_eq!(snapshot.block, scene.chain.rpc.head().await.unwrap());
     assert_eq!(cash(&snapshot.book), BTreeMap::from_iter(units.iter().copied()));
+    let (logged, read, _) = words(&snapshot.book);
+    assert_eq!(read, logged, "what was read at the block is what its logs say");
     assert_eq!(scene.store.state().unwrap(), (snapshot.block, snapshot.book.clone()));
 }
 
@@ -350,4 +352,19 @@ async fn an_audit_tells_a_wrong_cache_from_an_unknown_answer() {
     let report = auditor.audit(&gone, &[key(1)]).await;
     assert_eq!((report.probes, report.unknown, report.mismatches.len()), (1, 1, 0));
     assert!(scene.store.load().await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn what_an_answer_makes_wanted_is_read_once_and_what_must_be_fresh_at_every_block() {
+    let mut scene = Scene::start().await;
+    scene.set(1, 7).await;
+    let mut indexer = scene.indexer().await;
+    indexer.advance().await.unwrap();
+    let first = words(&shown(&indexer).unwrap().book).2;
+    assert_eq!(first, U256::ZERO, "block 1 was read before anything was set");
+    scene.set(1, 8).await;
+    indexer.advance().await.unwrap();
+    let (logged, read, once) = words(&shown(&indexer).unwrap().book);
+    assert_eq!((read, once), (logged, first));
+    assert_ne!(read, first);
 }
