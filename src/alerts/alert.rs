@@ -84,11 +84,17 @@ pub enum AlertKind {
     TransactionStuck,
     /// A deployment does not act: another process runs it, or a check at start failed.
     DeploymentHalted,
+    /// A fund cannot pay, and that blocks the protocol's own liquidation.
+    FundBlocks,
+    /// Booked bad debt stands and the keeper may not cover it.
+    DeficitStands,
+    /// The keeper holds, or has approved, too little of a token for what should be done.
+    CapitalShort,
 }
 
 impl AlertKind {
     /// Every kind.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 22] = [
         Self::HeadStale,
         Self::CacheMismatch,
         Self::IndexerStuck,
@@ -108,6 +114,9 @@ impl AlertKind {
         Self::PlanImbalance,
         Self::TransactionStuck,
         Self::DeploymentHalted,
+        Self::FundBlocks,
+        Self::DeficitStands,
+        Self::CapitalShort,
     ];
 
     /// The word in keys and payloads.
@@ -166,6 +175,9 @@ impl AlertKind {
                 ("transaction_stuck", "transaction-stuck", Critical, "a transaction is not mined")
             }
             Self::DeploymentHalted => ("deployment_halted", "deployment-halted", Critical, "deployment does not act"),
+            Self::FundBlocks => ("fund_blocks", "fund-blocks", Critical, "an empty fund blocks liquidation"),
+            Self::DeficitStands => ("deficit_stands", "deficit-stands", Critical, "bad debt stands uncovered"),
+            Self::CapitalShort => ("capital_short", "capital-short", Critical, "the keeper's capital is short"),
         }
     }
 }

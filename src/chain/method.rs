@@ -10,6 +10,7 @@ pub(super) enum Method {
     Call,
     Simulate,
     Code,
+    Storage,
     Nonce,
     Balance,
     FeeHistory,
@@ -20,7 +21,7 @@ pub(super) enum Method {
 }
 
 impl Method {
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::ChainId,
         Self::BlockByNumber,
         Self::BlockByHash,
@@ -28,6 +29,7 @@ impl Method {
         Self::Call,
         Self::Simulate,
         Self::Code,
+        Self::Storage,
         Self::Nonce,
         Self::Balance,
         Self::FeeHistory,
@@ -46,6 +48,7 @@ impl Method {
             Self::Call => "eth_call",
             Self::Simulate => "eth_simulateV1",
             Self::Code => "eth_getCode",
+            Self::Storage => "eth_getStorageAt",
             Self::Nonce => "eth_getTransactionCount",
             Self::Balance => "eth_getBalance",
             Self::FeeHistory => "eth_feeHistory",

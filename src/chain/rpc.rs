@@ -108,6 +108,11 @@ impl Rpc {
         self.read_at(Method::Code, json!([address, { "blockHash": at }]), at).await
     }
 
+    /// A word of a contract's storage after the block with this hash.
+    pub async fn storage(&self, address: Address, slot: B256, at: B256) -> Result<B256, RpcError> {
+        self.read_at(Method::Storage, json!([address, slot, { "blockHash": at }]), at).await
+    }
+
     /// The next nonce of an account: after the latest block, or after what waits in this node's pool.
     pub async fn nonce(&self, address: Address, pending: bool) -> Result<u64, RpcError> {
         let tag = if pending { "pending" } else { "latest" };

@@ -157,6 +157,8 @@ pub struct Deployment {
     pub scanner: Scanner,
     /// The waterfall.
     pub recovery: Recovery,
+    /// What an action must bring, where the protocol offers actions with a price.
+    pub policy: Policy,
     /// Acting.
     pub executor: Executor,
 }
@@ -240,6 +242,41 @@ pub struct RecoveryTier {
     pub absorb_max: Option<Decimal<U256>>,
 }
 
+/// `[deployments.<name>.policy]`. Values are in the segment's unit of account: the protocol's own, or units of the token
+/// that a segment counts in.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// For profit or under mandate.
+    #[serde(deserialize_with = "word::one_of")]
+    pub mode: PolicyMode,
+    /// Least gain of an action for profit.
+    pub gain_min: Decimal<U256>,
+    /// For profit: what leaves bad debt if left undone is done all the same, within the budget.
+    pub bad_debt_overrides_profit: bool,
+    /// Expected cost of swapping proceeds back, of their value.
+    pub swap_cost_bps: u32,
+    /// Value of one whole native coin in the protocol's unit of account.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub native_value: Option<Decimal<U256>>,
+    /// The same in units of a token, for segments that count in it.
+    pub native_value_by_asset: BTreeMap<Address, Decimal<U256>>,
+    /// Most wei that actions may cost above what they bring, in any 24 hours.
+    pub budget_per_day_max_wei: Decimal<U256>,
+    /// Most units of a token tied up at once; a token that is not here: all that the keeper holds.
+    pub capital_max: BTreeMap<Address, Decimal<U256>>,
+}
+
+/// What an action must bring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PolicyMode {
+    /// It must pay for itself.
+    Profit,
+    /// The protocol wants it done.
+    Mandate,
+}
+
 /// `[deployments.<name>.executor]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -267,6 +304,9 @@ pub struct Executor {
     /// While this file exists nothing is sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pause_file: Option<PathBuf>,
+    /// Where proceeds go, as far as the protocol lets the sender say so; else to the keeper.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proceeds: Option<Address>,
     /// Who sends.
     pub signer: Signer,
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt::Display, ops::RangeInclusive};
 
-use super::{Config, ConfigError, Deployment, Fault, Recovery, SecretUrl, Signer, Webhook};
+use super::{Config, ConfigError, Deployment, Fault, Policy, PolicyMode, Recovery, SecretUrl, Signer, Webhook};
 
 impl Config {
     /// Finds every fault.
@@ -93,6 +93,7 @@ impl Faults {
         let at_risk_key = format!("{key}.scanner.at_risk_health_factor_bps");
         self.outside(at_risk_key, deployment.scanner.at_risk_health_factor_bps, 10_000..=1_000_000);
         self.recovery(&format!("{key}.recovery"), &deployment.recovery);
+        self.policy(&format!("{key}.policy"), &deployment.policy);
         self.executor(&format!("{key}.executor"), deployment);
     }
 
@@ -108,6 +109,21 @@ impl Faults {
             if tier.absorb_max.is_some_and(|most| most.0.is_zero()) {
                 self.add(format!("{key}.tiers[{index}].absorb_max"), "is 0; leave the tier out instead");
             }
+        }
+    }
+
+    fn policy(&mut self, key: &str, policy: &Policy) {
+        self.outside(format!("{key}.swap_cost_bps"), policy.swap_cost_bps, 0..=10_000);
+        let unvalued = policy.native_value.is_none() && policy.native_value_by_asset.is_empty();
+        if policy.mode == PolicyMode::Profit && unvalued {
+            let problem =
+                "is needed to weigh gas against rewards; write the value of one native coin, or mode = \"mandate\"";
+            self.add(format!("{key}.native_value"), problem);
+        }
+        let values = policy.native_value_by_asset.iter().map(|(asset, value)| (format!("_by_asset.{asset}"), value));
+        let values = policy.native_value.iter().map(|value| (String::new(), value)).chain(values);
+        for (which, _) in values.filter(|(_, value)| value.0.is_zero()) {
+            self.add(format!("{key}.native_value{which}"), "is 0; leave it out if it is not known");
         }
     }
 

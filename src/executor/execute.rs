@@ -1,6 +1,6 @@
 //! From a plan to transactions on the wire: write down, prove, sign, write down, send. In this order, always.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use super::{
     Executor, ExecutorError, InFlight,
@@ -15,7 +15,7 @@ use crate::{
     alerts::AlertKind,
     chain::SendError,
     journal::{ActionId, ActionStatus, BroadcastOutcome, EpisodeId, JournalError, TransactionId},
-    protocols::{Disposition, Parties, Refusal},
+    protocols::{BuildError, Disposition, Parties, Refusal},
     recovery::BalancedPlan,
     types::{B256, BlockRef},
 };
@@ -161,7 +161,7 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         Ok(executed)
     }
 
-    /// Encodes the plan's groups; what cannot be encoded is rejected.
+    /// Encodes the plan's groups, those of one batch together; what cannot be encoded is rejected.
     async fn candidates<'p>(
         &self,
         head: &BlockRef,
@@ -170,22 +170,43 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         executed: &mut Executed,
     ) -> Result<Vec<Candidate<'p>>, ExecutorError> {
         let mut candidates = Vec::new();
-        for group in steps::groups(plan.steps()) {
-            let steps = &plan.steps()[group.clone()];
-            let actions = actions[group].to_vec();
-            let sender = self.parts.gate.address();
-            match self.parts.adapter.build(steps, &Parties { sender, proceeds: sender }) {
-                Ok(call) => {
-                    let touches = steps::touches(plan.segment(), steps);
-                    candidates.push(Candidate { actions, steps, call, touches });
-                }
-                Err(error) => {
-                    let refusal = Refusal { disposition: Disposition::Bug, reason: error.to_string() };
-                    self.reject(head, actions, refusal, executed).await?;
+        let groups = steps::groups(plan.steps());
+        for batch in steps::batches(plan.steps(), &groups) {
+            let whole = groups[batch.start].start..groups[batch.end - 1].end;
+            if batch.len() > 1
+                && let Ok(mut joined) = self.candidate(plan, actions, whole)
+            {
+                let parts = groups[batch].iter().map(|group| self.candidate(plan, actions, group.clone()));
+                joined.parts = parts.collect::<Result<_, _>>().unwrap_or_default();
+                candidates.push(joined);
+                continue;
+            }
+            for group in &groups[batch] {
+                match self.candidate(plan, actions, group.clone()) {
+                    Ok(candidate) => candidates.push(candidate),
+                    Err(error) => {
+                        let refusal = Refusal { disposition: Disposition::Bug, reason: error.to_string() };
+                        self.reject(head, actions[group.clone()].to_vec(), refusal, executed).await?;
+                    }
                 }
             }
         }
         Ok(candidates)
+    }
+
+    /// These steps as one transaction.
+    fn candidate<'p>(
+        &self,
+        plan: &'p BalancedPlan,
+        actions: &[ActionId],
+        range: Range<usize>,
+    ) -> Result<Candidate<'p>, BuildError> {
+        let steps = &plan.steps()[range.clone()];
+        let sender = self.parts.gate.address();
+        let parties = Parties { sender, proceeds: self.settings.proceeds.unwrap_or(sender) };
+        let call = self.parts.adapter.build(steps, &parties)?;
+        let touches = steps::touches(plan.segment(), steps);
+        Ok(Candidate { actions: actions[range].to_vec(), steps, call, touches, parts: Vec::new() })
     }
 
     /// Signs and sends in order, until something holds the lane.

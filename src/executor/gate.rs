@@ -211,6 +211,11 @@ impl Gate {
         self.settings.chain_id
     }
 
+    /// Adds to what may be called.
+    pub(super) fn allow(&mut self, calls: impl IntoIterator<Item = (Address, [u8; 4])>) {
+        self.settings.allowed_calls.extend(calls);
+    }
+
     /// Whether nothing is ever sent.
     pub fn dry_run(&self) -> bool {
         self.settings.dry_run

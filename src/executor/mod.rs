@@ -43,7 +43,7 @@ use crate::{
     journal::{DeploymentId, Journal, JournalError, Touches, TransactionId, UnsettledTransaction},
     protocols::Adapter,
     recovery::{Reservations, Step},
-    types::{BlockRef, DeploymentName, SegmentId, U256},
+    types::{Address, BlockRef, DeploymentName, SegmentId, U256},
 };
 use ports::{ChainPort, JournalPort};
 use signer::SignerError;
@@ -64,6 +64,8 @@ pub struct ExecutorSettings {
     pub block_gas_max: u64,
     /// Native balance below which somebody is told, wei.
     pub balance_min_wei: U256,
+    /// Where proceeds go, as far as the protocol lets the sender say so; `None`: to the keeper.
+    pub proceeds: Option<Address>,
 }
 
 /// Whose executor it is.
@@ -155,6 +157,16 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
     pub fn reservations(&self, head: &BlockRef) -> Reservations {
         let outside = |t: &&InFlight| t.included_block.is_none_or(|block| block > head.number);
         steps::reservations(self.in_flight.values().filter(outside).map(|t| &t.touches))
+    }
+
+    /// The keeper's address.
+    pub fn keeper(&self) -> Address {
+        self.parts.gate.address()
+    }
+
+    /// Adds to the calls that the gate lets through: those of contracts that the protocol announced meanwhile.
+    pub fn allow(&mut self, calls: impl IntoIterator<Item = (Address, [u8; 4])>) {
+        self.parts.gate.allow(calls);
     }
 
     /// Segments in which something is signed and not final: their episodes are not over.

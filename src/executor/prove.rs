@@ -29,6 +29,9 @@ pub(super) struct Candidate<'p> {
     pub call: Call,
     /// What it touches.
     pub touches: Touches,
+    /// For a batch: its members as transactions of their own, tried where the batch fails, so that one poisoned unit
+    /// holds up nobody.
+    pub parts: Vec<Candidate<'p>>,
 }
 
 /// What simulation made of the candidates.
@@ -95,7 +98,12 @@ pub(super) async fn prove<'p, C: ChainPort>(
                 Ok(_) => proven.held_back.extend(candidate.actions),
                 Err(refusal) => {
                     failed = true;
-                    proven.refused.push((candidate.actions, refusal));
+                    if candidate.parts.is_empty() || round == ROUNDS_MAX {
+                        proven.refused.push((candidate.actions, refusal));
+                    } else {
+                        tracing::debug!(reason = refusal.reason, "a batch fails and is taken apart");
+                        candidate.parts.into_iter().rev().for_each(|part| queue.push_front(part));
+                    }
                 }
             }
         }

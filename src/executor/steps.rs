@@ -23,6 +23,30 @@ pub(super) fn groups(steps: &[Step]) -> Vec<Range<usize>> {
     groups
 }
 
+/// Joins adjacent groups whose intents are of one batch, as many as the batch allows: ranges of groups.
+pub(super) fn batches(steps: &[Step], groups: &[Range<usize>]) -> Vec<Range<usize>> {
+    let batch_of = |group: &Range<usize>| match &steps[group.start].action {
+        Action::Intent(intent) if group.len() == 1 => intent.batch,
+        _ => None,
+    };
+    let mut joined: Vec<Range<usize>> = Vec::new();
+    for (index, group) in groups.iter().enumerate() {
+        let batch = batch_of(group);
+        match joined.last_mut() {
+            Some(last)
+                if batch.is_some_and(|batch| {
+                    batch_of(&groups[last.start]).is_some_and(|first| first.id == batch.id)
+                        && last.len() < usize::try_from(batch.len_max).unwrap_or(usize::MAX)
+                }) =>
+            {
+                last.end = index + 1;
+            }
+            _ => joined.push(index..index + 1),
+        }
+    }
+    joined
+}
+
 /// Everything a transaction of these steps reads and writes that another plan could count on.
 pub(super) fn touches(segment: SegmentId, steps: &[Step]) -> Touches {
     let mut units: BTreeSet<UnitKey> = BTreeSet::new();
@@ -70,8 +94,9 @@ pub(super) fn reservations<'a>(touched: impl Iterator<Item = &'a Touches>) -> Re
     reserved
 }
 
-/// Compares what a transaction did with what its steps promised, for the tiers that take money from others than the unit
-/// itself: to the last unit, and for no other unit. The sentence says what differs.
+/// Compares what a transaction did with what its steps promised: for composed steps the tiers that take money from others
+/// than the unit itself, to the last unit; for intents their promises; and nothing for anybody whom no step names. The
+/// sentence says what differs.
 pub(super) fn promise_broken(steps: &[Step], effects: &[Effect]) -> Option<String> {
     let named: BTreeSet<Scope> = steps.iter().filter_map(subject).collect();
     if let Some(stranger) = effects.iter().filter_map(Effect::scope).find(|scope| !named.contains(scope)) {
@@ -80,8 +105,12 @@ pub(super) fn promise_broken(steps: &[Step], effects: &[Effect]) -> Option<Strin
     if let Some(broken) = steps.iter().find_map(|step| intent_broken(step, effects)) {
         return Some(broken);
     }
+    // An intent's own promises are its bounds: interest may accrue until it executes.
+    if steps.iter().all(|step| matches!(step.action, Action::Intent(_))) {
+        return None;
+    }
     let mut planned: BTreeMap<Tier, U256> = BTreeMap::new();
-    for step in steps.iter().filter(|step| !matches!(step.action, Action::Intent(_))) {
+    for step in steps {
         add(&mut planned, step.tier, step.absorbs);
     }
     let mut simulated: BTreeMap<Tier, U256> = BTreeMap::new();
@@ -141,8 +170,8 @@ fn add(amounts: &mut BTreeMap<Tier, U256>, tier: Tier, amount: U256) {
 mod tests {
     use super::*;
     use crate::{
-        recovery::{Contribution, Deleveraging, Fill},
-        types::MarketId,
+        recovery::{Batch, Contribution, Deleveraging, Fill, Intent, IntentKind, TokenNeed},
+        types::{Address, MarketId},
     };
 
     fn unit(id: u8) -> UnitKey {
@@ -188,6 +217,66 @@ mod tests {
         let steps = [draw(1, 5), close(1, 9), close(2, 9), margin(1), margin(2), draw(3, 1)];
         assert_eq!(groups(&steps), [0..2, 2..3, 3..4, 4..5, 5..6]);
         assert!(groups(&[]).is_empty());
+    }
+
+    /// An intent on a unit that promises to repay 10 and needs as much.
+    fn intent(of: u8, batch: Option<Batch>) -> Step {
+        let asset = Address::repeat_byte(0x70);
+        let intent = Intent {
+            kind: IntentKind::Liquidate,
+            scope: Scope::Unit(unit(of)),
+            payload: Default::default(),
+            tier: Tier::Liquidate,
+            absorbs: U256::ZERO,
+            deepens: U256::ZERO,
+            implicit: Vec::new(),
+            promises: vec![Promise { kind: PromiseKind::Repaid, asset: Some(asset), min: amount(9), max: amount(10) }],
+            reward: U256::ZERO,
+            cost: U256::ZERO,
+            swapped: U256::ZERO,
+            gas: 1,
+            capital: vec![TokenNeed { token: asset, amount: amount(10), spender: None }],
+            bad_debt: false,
+            not_before: 0,
+            batch,
+            why: "a test".into(),
+        };
+        step(Some(of), Tier::Liquidate, Action::Intent(Box::new(intent)), 0)
+    }
+
+    #[test]
+    fn intents_of_one_batch_share_a_call_up_to_its_length() {
+        let batch = |id| Some(Batch { id, len_max: 2 });
+        let steps =
+            [intent(1, batch(1)), intent(2, batch(1)), intent(3, batch(1)), intent(4, batch(2)), intent(5, None)];
+        let groups = groups(&steps);
+        assert_eq!(groups.len(), 5);
+        assert_eq!(batches(&steps, &groups), [0..2, 2..3, 3..4, 4..5]);
+        let composed = [close(1, 9), close(2, 9)];
+        assert_eq!(batches(&composed, &super::groups(&composed)), [0..1, 1..2]);
+    }
+
+    #[test]
+    fn an_intent_reserves_its_scope_and_its_capital_and_keeps_its_promise() {
+        let steps = [intent(1, None), intent(2, None)];
+        let touched = touches(SegmentId(6), &steps);
+        let asset = Address::repeat_byte(0x70);
+        assert_eq!(touched.capital, BTreeMap::from([(asset, amount(20))]));
+        assert_eq!(touched.scopes, BTreeSet::from([Scope::Unit(unit(1)), Scope::Unit(unit(2))]));
+        let reserved = reservations([&touched, &touched].into_iter());
+        assert_eq!((reserved.capital[&asset], reserved.scopes.len()), (amount(40), 2));
+        let repaid = |of, asset, x| Effect::Repaid { unit: unit(of), asset, amount: amount(x) };
+        assert_eq!(promise_broken(&steps, &[repaid(1, asset, 9), repaid(2, asset, 10)]), None);
+        let broken = [
+            vec![repaid(1, asset, 8), repaid(2, asset, 10)],
+            vec![repaid(1, asset, 11), repaid(2, asset, 10)],
+            vec![repaid(1, asset, 9)],
+            vec![repaid(1, Address::ZERO, 9), repaid(2, asset, 9)],
+            vec![repaid(1, asset, 9), repaid(2, asset, 9), repaid(3, asset, 9)],
+        ];
+        for effects in broken {
+            assert!(promise_broken(&steps, &effects).is_some(), "{effects:?}");
+        }
     }
 
     #[test]

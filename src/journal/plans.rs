@@ -1,12 +1,14 @@
 //! Plans and the actions they are made of: written whole before anything is simulated or signed.
 
+use bigdecimal::BigDecimal;
+use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Row};
 
 use super::{
     ActionId, DeploymentId, EpisodeId, Journal, JournalError, PlanId, Result,
     error::TxResult,
     session::in_tx,
-    values::{bigint, json, numeric, text},
+    values::{amount, bigint, json, numeric, text},
 };
 use crate::{
     recovery::{Action, BalancedPlan, Ledger, Step},
@@ -20,6 +22,8 @@ pub(super) struct PlanContent<'p> {
     pub(super) steps: &'p [Step],
     pub(super) ledger: &'p Ledger,
     pub(super) notes: &'p [String],
+    /// Wei, by step; none where no budget is involved.
+    pub(super) outlays: &'p [U256],
 }
 
 impl Journal {
@@ -36,8 +40,26 @@ impl Journal {
         dry_run: bool,
     ) -> Result<(PlanId, Vec<ActionId>)> {
         let (block, steps, ledger) = (plan.block(), plan.steps(), plan.ledger());
-        let content = PlanContent { segment: plan.segment(), block, steps, ledger, notes: plan.notes() };
+        let content =
+            PlanContent { segment: plan.segment(), block, steps, ledger, notes: plan.notes(), outlays: plan.outlays() };
         self.insert_plan_content(deployment, episode, &content, dry_run).await
+    }
+
+    /// Net outlay of the actions that were signed since, wei: what the budget has paid. An action that came to nothing
+    /// after it was signed counts too, since it may yet be mined.
+    pub async fn outlay_wei_since(&self, deployment: DeploymentId, since: DateTime<Utc>) -> Result<U256> {
+        in_tx!(self, "outlay_wei_since", |tx| {
+            let outlay: BigDecimal = sqlx::query_scalar(
+                "-- outlay_wei_since\n\
+                 SELECT COALESCE(SUM(outlay_wei), 0) FROM actions \
+                 WHERE deployment_id = $1 AND outlay_wei > 0 AND transaction_id IS NOT NULL AND created_at >= $2",
+            )
+            .bind(deployment.0)
+            .bind(since)
+            .fetch_one(tx)
+            .await?;
+            Ok(amount("outlay_wei", &outlay)?)
+        })
     }
 
     pub(super) async fn insert_plan_content(
@@ -51,7 +73,7 @@ impl Journal {
         let ledger = json("ledger", plan.ledger)?;
         let block_number = bigint("block_number", plan.block.number)?;
         let notes: Vec<_> = plan.notes.iter().map(|note| text(note)).collect();
-        let columns = ActionColumns::of(plan.steps)?;
+        let columns = ActionColumns::of(plan.steps, plan.outlays)?;
         in_tx!(self, "insert_plan", |tx| {
             let plan_id: Option<i64> = sqlx::query_scalar(
                 "-- insert_plan\n\
@@ -104,13 +126,14 @@ struct ActionColumns {
     subject: Vec<String>,
     unit_key: Vec<Option<Vec<u8>>>,
     tier: Vec<&'static str>,
-    absorbs: Vec<bigdecimal::BigDecimal>,
+    absorbs: Vec<BigDecimal>,
     why: Vec<String>,
     step: Vec<serde_json::Value>,
+    outlay_wei: Vec<BigDecimal>,
 }
 
 impl ActionColumns {
-    fn of(steps: &[Step]) -> Result<Self> {
+    fn of(steps: &[Step], outlays: &[U256]) -> Result<Self> {
         let mut columns = Self::default();
         let mut group_no = -1;
         for (index, step) in steps.iter().enumerate() {
@@ -128,6 +151,7 @@ impl ActionColumns {
             columns.absorbs.push(numeric(step.absorbs));
             columns.why.push(text(&step.why));
             columns.step.push(json("step", &step.action)?);
+            columns.outlay_wei.push(numeric(outlays.get(index).copied().unwrap_or_default()));
         }
         Ok(columns)
     }
@@ -144,11 +168,12 @@ impl ActionColumns {
         let rows = sqlx::query(
             "-- insert_plan\n\
              INSERT INTO actions (deployment_id, plan_id, dry_run, step_no, group_no, leads_group, subject, \
-             unit_key, tier, absorbs, why, step, status_block) \
-             SELECT $1, $2, $3, step_no, group_no, leads_group, subject, unit_key, tier, absorbs, why, step, $4 \
+             unit_key, tier, absorbs, why, step, outlay_wei, status_block) \
+             SELECT $1, $2, $3, step_no, group_no, leads_group, subject, unit_key, tier, absorbs, why, step, outlay_wei, \
+             $4 \
              FROM UNNEST($5::int[], $6::int[], $7::bool[], $8::text[], $9::bytea[], $10::text[], $11::numeric[], \
-             $12::text[], $13::jsonb[]) \
-             AS s (step_no, group_no, leads_group, subject, unit_key, tier, absorbs, why, step) \
+             $12::text[], $13::jsonb[], $14::numeric[]) \
+             AS s (step_no, group_no, leads_group, subject, unit_key, tier, absorbs, why, step, outlay_wei) \
              RETURNING id, step_no",
         )
         .bind(deployment.0)
@@ -164,6 +189,7 @@ impl ActionColumns {
         .bind(&self.absorbs)
         .bind(&self.why)
         .bind(&self.step)
+        .bind(&self.outlay_wei)
         .fetch_all(&mut *tx)
         .await?;
         let mut ids = Vec::with_capacity(rows.len());

@@ -13,16 +13,17 @@ use tracing::{debug, info, warn};
 
 use super::{
     FAILURES_BEFORE_ALERT, PipelineMeter, PipelineSettings, RETRY_PAUSE, concerns::Concerns, episodes::Episodes,
-    metrics::Planned,
+    guards, metrics::Planned, terms::TermsSource,
 };
 use crate::{
     alerts::AlertKind,
-    executor::{ChainExecutor, Settled},
+    chain::Rpc,
+    executor::{ChainExecutor, Refused, Settled},
     journal::{DeploymentId, DeploymentLock, FindingChange, Journal, JournalError},
     ops::{DeploymentHealth, Heartbeat},
     positions::Snapshot,
-    protocols::Adapter,
-    recovery::{BalancedPlan, SegmentCase, plan_with},
+    protocols::{Adapter, Disposition, Guard},
+    recovery::{BalancedPlan, Imbalance, SegmentCase, Shortage, ShortageKind, plan_offered, plan_with},
     scanner::{Condition, Finding, ScanReport, scan},
     types::{BlockRef, DeploymentName, I256, SegmentId, U256, UnitKey},
 };
@@ -31,6 +32,8 @@ use crate::{
 const BEAT_EVERY: Duration = Duration::from_secs(30);
 
 pub(super) struct ActLoop {
+    pub(super) rpc: Rpc,
+    pub(super) guards: Vec<Guard>,
     pub(super) heartbeat: Arc<Heartbeat>,
     pub(super) name: DeploymentName,
     pub(super) deployment: DeploymentId,
@@ -49,6 +52,8 @@ pub(super) struct ActLoop {
     pub(super) troubled: BTreeSet<SegmentId>,
     /// Segments whose insurance fund could pay nothing when it was last looked at.
     pub(super) empty_funds: BTreeSet<SegmentId>,
+    /// Shortages that were told, by alert and subject.
+    pub(super) shortages: BTreeSet<(AlertKind, String)>,
     /// Whether what an earlier process left in flight was taken up.
     pub(super) recovered: bool,
 }
@@ -77,6 +82,7 @@ impl ActLoop {
                     failures = 0;
                     self.tell_failing(None);
                 }
+                Err(error) if error.is::<Halted>() => return Err(error),
                 Err(error) => {
                     failures += 1;
                     self.meter.act_failures.inc();
@@ -107,16 +113,24 @@ impl ActLoop {
             settled
         };
         self.tell_settled(&settled);
+        let deviations = guards::deviations(&self.rpc, &self.guards, &head).await.context("look at the guards")?;
+        if !deviations.is_empty() {
+            return Err(Halted(deviations.join("; ")).into());
+        }
         let report = self.scan(snapshot);
         self.record(snapshot, &report).await.context("record findings")?;
         // a fund that was empty is watched until it is not, also while its segment is calm
         let cases = self.adapter.cases(snapshot, &report, !self.empty_funds.is_empty());
         self.tell_funds(&cases);
         let troubled: BTreeSet<SegmentId> =
-            cases.values().filter(|case| !case.distressed.is_empty()).map(|case| case.segment).collect();
+            cases.values().filter(|case| is_troubled(case)).map(|case| case.segment).collect();
+        self.executor.allow(self.adapter.allowed_calls(&snapshot.book, self.executor.keeper()));
+        let mut short = BTreeSet::new();
         for case in cases.values().filter(|case| troubled.contains(&case.segment)) {
-            self.repair(&head, case).await.with_context(|| format!("segment {}", case.segment))?;
+            let found = self.repair(&head, case).await.with_context(|| format!("segment {}", case.segment))?;
+            short.extend(found);
         }
+        self.tell_shortages(short);
         for calm in self.troubled.difference(&troubled) {
             for kind in [AlertKind::PriceStale, AlertKind::PlanImbalance, AlertKind::ResidualLoss] {
                 self.concerns.state(kind, calm, None);
@@ -131,7 +145,9 @@ impl ActLoop {
     }
 
     fn tell_funds(&mut self, cases: &BTreeMap<SegmentId, SegmentCase>) {
-        for case in cases.values() {
+        // Where a protocol has no fund of its own there is none to run low.
+        let with_fund = |case: &&SegmentCase| case.offered.is_none() || !case.fund.balance.is_zero();
+        for case in cases.values().filter(with_fund) {
             let empty = case.fund.spendable.is_zero();
             let detail =
                 format!("the fund of segment {} holds {} and can pay nothing", case.segment, case.fund.balance);
@@ -142,6 +158,24 @@ impl ActLoop {
                 self.empty_funds.remove(&case.segment);
             }
         }
+    }
+
+    /// Says what is short now, and that the rest is short no longer.
+    fn tell_shortages(&mut self, found: BTreeSet<Shortage>) {
+        let mut told = BTreeSet::new();
+        for Shortage { kind, subject, detail } in found {
+            let kind = match kind {
+                ShortageKind::FundBlocks => AlertKind::FundBlocks,
+                ShortageKind::DeficitStands => AlertKind::DeficitStands,
+                ShortageKind::Capital => AlertKind::CapitalShort,
+            };
+            self.concerns.state(kind, &subject, Some(detail));
+            told.insert((kind, subject));
+        }
+        for (kind, subject) in self.shortages.difference(&told) {
+            self.concerns.state(*kind, subject, None);
+        }
+        self.shortages = told;
     }
 
     /// Says that passes fail, and whose fault it is as far as the last error shows; or that they do no longer.
@@ -198,24 +232,25 @@ impl ActLoop {
         Ok(())
     }
 
-    /// Plans and executes one segment's recovery.
-    async fn repair(&mut self, head: &BlockRef, case: &SegmentCase) -> anyhow::Result<()> {
+    /// Plans and executes one segment's recovery; what was found short.
+    async fn repair(&mut self, head: &BlockRef, case: &SegmentCase) -> anyhow::Result<BTreeSet<Shortage>> {
         let segment = case.segment;
         self.concerns.state(AlertKind::PriceStale, segment, case.blocked.clone());
-        let plan =
-            match plan_with(case, &self.settings.tiers, self.settings.adl_policy, &self.executor.reservations(head)) {
-                Ok(plan) => plan,
-                Err(imbalance) => {
-                    self.meter.planned(Planned::Imbalance);
-                    self.concerns.state(AlertKind::PlanImbalance, segment, Some(imbalance.to_string()));
-                    return Ok(());
-                }
-            };
+        let mut short: BTreeSet<Shortage> = case.offered.iter().flat_map(|offered| offered.shortages.clone()).collect();
+        let plan = match self.plan(head, case).await? {
+            Ok(plan) => plan,
+            Err(imbalance) => {
+                self.meter.planned(Planned::Imbalance);
+                self.concerns.state(AlertKind::PlanImbalance, segment, Some(imbalance.to_string()));
+                return Ok(short);
+            }
+        };
+        short.extend(plan.shortages().iter().cloned());
         self.concerns.state(AlertKind::PlanImbalance, segment, None);
         self.concerns.state(AlertKind::ResidualLoss, segment, residual(&plan));
         if plan.steps().is_empty() {
             self.meter.planned(Planned::NothingToDo);
-            return Ok(());
+            return Ok(short);
         }
         let episode = self.episodes.open(segment, head, &cause(case)).await?;
         let executed = self.executor.execute(head, episode, &plan).await.context("execute the plan")?;
@@ -225,8 +260,43 @@ impl ActLoop {
             "plan executed"
         );
         self.meter.planned(if self.settings.dry_run { Planned::DryRun } else { Planned::Executed });
-        Ok(())
+        let of_fund = |refused: &&Refused| refused.refusal.disposition == Disposition::FundShort;
+        short.extend(executed.refused.iter().find(of_fund).map(|refused| Shortage {
+            kind: ShortageKind::FundBlocks,
+            subject: segment.to_string(),
+            detail: format!("segment {segment}: {}", refused.refusal.reason),
+        }));
+        Ok(short)
     }
+
+    /// The plan of one segment: from what its protocol offers, or composed from positions.
+    async fn plan(&self, head: &BlockRef, case: &SegmentCase) -> anyhow::Result<Result<BalancedPlan, Imbalance>> {
+        let reservations = self.executor.reservations(head);
+        let Some(offered) = &case.offered else {
+            return Ok(plan_with(case, &self.settings.tiers, self.settings.adl_policy, &reservations));
+        };
+        let source = TermsSource {
+            rpc: &self.rpc,
+            journal: &self.journal,
+            deployment: self.deployment,
+            keeper: self.executor.keeper(),
+            settings: &self.settings.policy,
+        };
+        let terms = source.of(case, offered, head).await?;
+        Ok(plan_offered(case, &self.settings.tiers, &terms, &reservations))
+    }
+}
+
+/// The contracts are not what the adapter was written for: nothing may be decided until somebody looked.
+#[derive(Debug, thiserror::Error)]
+#[error("the contracts are not what this deployment was configured for: {0}")]
+struct Halted(String);
+
+/// Whether a segment has anything to repair.
+fn is_troubled(case: &SegmentCase) -> bool {
+    let offered = case.offered.as_ref();
+    let open = offered.is_some_and(|offered| !offered.intents.is_empty() || !offered.deficits.is_empty());
+    !case.distressed.is_empty() || open
 }
 
 fn found(finding: &Finding, rank: Option<u32>) -> FindingChange {

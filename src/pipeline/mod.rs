@@ -11,8 +11,10 @@
 mod act;
 mod concerns;
 mod episodes;
+pub mod guards;
 mod index;
 mod metrics;
+mod terms;
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,6 +22,7 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
 pub use metrics::{PipelineMeter, PipelineMetrics};
+pub use terms::PolicySettings;
 
 use crate::{
     alerts::AlertSink,
@@ -28,7 +31,7 @@ use crate::{
     indexer::{CacheStore, Indexer},
     journal::{DeploymentId, DeploymentLock, Journal},
     ops::{DeploymentHealth, Health},
-    protocols::Adapter,
+    protocols::{Adapter, Guard},
     recovery::{AdlPolicy, TierSettings},
     scanner::ScanSettings,
     types::DeploymentName,
@@ -52,6 +55,8 @@ pub struct PipelineSettings {
     pub tiers: Vec<TierSettings>,
     /// How deleveraging chooses winners.
     pub adl_policy: &'static dyn AdlPolicy,
+    /// Which offered actions are done.
+    pub policy: PolicySettings,
     /// Plans are made, simulated and journalled, and nothing is sent.
     pub dry_run: bool,
     /// Without a new block for longer than this, somebody is told.
@@ -86,6 +91,8 @@ pub struct Pipeline<S> {
     pub health: DeploymentHealth,
     /// Figures of scan and plan.
     pub meter: PipelineMeter,
+    /// What must hold before anything is planned.
+    pub guards: Vec<Guard>,
 }
 
 impl<S: CacheStore> Pipeline<S> {
@@ -107,6 +114,8 @@ impl<S: CacheStore> Pipeline<S> {
             head_age_max: self.settings.head_age_max,
         };
         let act = act::ActLoop {
+            rpc: self.rpc,
+            guards: self.guards,
             heartbeat: Arc::clone(&act_beats),
             episodes: episodes::Episodes::new(self.deployment, self.journal.clone()),
             name: self.name,
@@ -122,6 +131,7 @@ impl<S: CacheStore> Pipeline<S> {
             conditions: None,
             troubled: Default::default(),
             empty_funds: Default::default(),
+            shortages: Default::default(),
             recovered: false,
         };
         // one loop's end is the other's: half a pipeline would be watched by nobody

@@ -1,6 +1,6 @@
 //! An intent: one thing that the protocol's own rules let a keeper do now, described in neutral terms by its adapter.
 //!
-//! The reference venue lets the planner compose its steps from positions. Other protocols decide themselves what a
+//! Some venues let the planner compose its steps from positions. Other protocols decide themselves what a
 //! liquidation, an auction or a cover does; there the adapter offers intents with what each costs, brings and absorbs,
 //! and the planner chooses among them by tier, limits and [`super::Policy`].
 //!

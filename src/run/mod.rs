@@ -8,7 +8,11 @@
 mod ports;
 pub mod preflight;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
 use tokio::task::JoinSet;
@@ -25,10 +29,10 @@ use crate::{
     indexer::{Indexer, IndexerMetrics, IndexerSettings},
     journal::Journal,
     ops::{Health, Limits, Metrics, OpsServer},
-    pipeline::{Pipeline, PipelineMetrics, PipelineSettings},
-    recovery::{ProRata, Queue, TierSettings},
+    pipeline::{Pipeline, PipelineMetrics, PipelineSettings, PolicySettings},
+    recovery::{Mode, Policy, ProRata, Queue, TierSettings},
     scanner::ScanSettings,
-    types::DeploymentName,
+    types::{Address, DeploymentName, U256},
 };
 
 /// Pause before a halted deployment is tried again.
@@ -237,6 +241,7 @@ async fn run_deployment(
         liveness: shared.health.clone(),
         health: health.clone(),
         meter: shared.metrics.pipeline.for_deployment(name),
+        guards: manifest.guards,
     };
     let ended = pipeline.run(stop.clone()).await;
     health.lock_held(false);
@@ -291,6 +296,7 @@ fn executor_settings(executor: &config::Executor) -> ExecutorSettings {
         actions_per_block_max: executor.actions_per_block_max,
         block_gas_max: executor.block_gas_max,
         balance_min_wei: executor.balance_min_wei.0,
+        proceeds: executor.proceeds,
     }
 }
 
@@ -316,7 +322,26 @@ fn pipeline_settings(deployment: &config::Deployment, head_age_max: Duration) ->
             config::AdlPolicy::ProRata => &ProRata,
             config::AdlPolicy::Queue => &Queue,
         },
+        policy: policy_settings(&deployment.policy),
         dry_run: deployment.executor.dry_run,
         head_age_max,
+    }
+}
+
+fn policy_settings(policy: &config::Policy) -> PolicySettings {
+    let amounts = |map: &BTreeMap<Address, config::Decimal<U256>>| map.iter().map(|(k, v)| (*k, v.0)).collect();
+    PolicySettings {
+        policy: Policy {
+            mode: match policy.mode {
+                config::PolicyMode::Profit => Mode::Profit { gain_min: policy.gain_min.0 },
+                config::PolicyMode::Mandate => Mode::Mandate,
+            },
+            bad_debt_overrides_profit: policy.bad_debt_overrides_profit,
+            swap_cost_bps: policy.swap_cost_bps,
+            capital_max: amounts(&policy.capital_max),
+        },
+        native_value: policy.native_value.map(|value| value.0),
+        native_value_by_asset: amounts(&policy.native_value_by_asset),
+        budget_per_day_max_wei: policy.budget_per_day_max_wei.0,
     }
 }

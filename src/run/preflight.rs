@@ -9,6 +9,7 @@ use crate::{
     chain::{Endpoint, Rpc, RpcMeter, RpcSettings},
     config,
     executor::signer::{self, KeySource, PasswordSource, Signer},
+    pipeline::guards,
     protocols::{self, Adapter, ContractCheck, RoleCheck},
     recovery::Tier,
     types::{Address, BlockRef, CallOutcome, DeploymentName},
@@ -69,6 +70,10 @@ pub async fn check(
     for contract in &manifest.contracts {
         let fault = contract_fault(&rpc, contract, &head).await;
         faults.extend(fault.map(|problem| at(&format!("protocol.{}", contract.key), problem)));
+    }
+    match guards::deviations(&rpc, &manifest.guards, &head).await {
+        Ok(deviations) => faults.extend(deviations.into_iter().map(|deviation| at("protocol", deviation))),
+        Err(error) => faults.push(at("rpc.url", format!("the contracts' versions cannot be read: {error}; try again"))),
     }
     // a role cannot be asked of a contract that is not there
     if faults.is_empty() {

@@ -390,3 +390,24 @@ async fn cancellations_go_to_ourselves_with_nothing_or_not_at_all() {
     assert_eq!(stage.signatures(), 0);
     executor.parts.gate.sign(cancel(own), U256::ZERO).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_batch_is_one_transaction_and_is_taken_apart_around_a_poisoned_unit() {
+    let stage = Stage::new(&[500, 70, 9]);
+    let mut executor = stage.executor();
+    let plan = stage.offered_plan();
+    let executed = executor.execute(&stage.head(), EpisodeId(1), &plan).await.unwrap();
+    assert_eq!(executed.sent.iter().map(|sent| sent.actions.len()).collect::<Vec<_>>(), [3]);
+    stage.chain(ChainState::mine);
+    assert!([1, 2, 3].iter().all(|id| stage.debt(*id).is_zero()));
+
+    let stage = Stage::new(&[500, 70, 9]);
+    stage.chain(|chain| chain.venue.poisoned.insert(unit(2)));
+    let mut executor = stage.executor();
+    let plan = stage.offered_plan();
+    let executed = executor.execute(&stage.head(), EpisodeId(1), &plan).await.unwrap();
+    assert_eq!(executed.sent.iter().map(|sent| sent.actions.len()).collect::<Vec<_>>(), [1, 1]);
+    assert_eq!(stage.reasons(2), ["poisoned"]);
+    stage.chain(ChainState::mine);
+    assert_eq!([1, 2, 3].map(|id| stage.debt(id).is_zero()), [true, false, true]);
+}

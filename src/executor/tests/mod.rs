@@ -33,7 +33,10 @@ use crate::{
     alerts::{AlertKind, RecordingSink},
     journal::{ActionStatus, DeploymentId, EpisodeId},
     protocols::Adapter,
-    recovery::{BalancedPlan, DistressedUnit, FundState, Reservations, SegmentCase, Tier, TierSettings, plan},
+    recovery::{
+        BalancedPlan, Batch, DistressedUnit, FundState, Intent, IntentKind, Mode, Offered, Policy, Purse, Reservations,
+        Scope, SegmentCase, Terms, Tier, TierSettings, plan, plan_offered,
+    },
     types::{Address, BlockRef, I256, SegmentId, U256, UnitKey},
 };
 use chain::{ChainState, FakeChain};
@@ -136,6 +139,7 @@ impl Stage {
                 actions_per_block_max: 10,
                 block_gas_max: 30_000_000,
                 balance_min_wei: U256::from(1_000),
+                proceeds: None,
             },
             switch: PauseSwitch::default(),
             alerts: Arc::default(),
@@ -204,6 +208,56 @@ impl Stage {
             offered: None,
         };
         plan(&case, &[TierSettings { tier: Tier::InsuranceFund, absorb_max: None }], reserved).unwrap()
+    }
+
+    /// The same as intents of one batch.
+    fn offered_plan(&self) -> BalancedPlan {
+        let debts = self.chain(|chain| chain.venue.debts.clone());
+        let offer = |(unit, debt): (UnitKey, U256)| Intent {
+            kind: IntentKind::SettleBadDebt,
+            scope: Scope::Unit(unit),
+            payload: debt.to_be_bytes::<32>().into(),
+            tier: Tier::InsuranceFund,
+            absorbs: U256::ZERO,
+            deepens: U256::ZERO,
+            implicit: Vec::new(),
+            promises: Vec::new(),
+            reward: U256::ZERO,
+            cost: U256::ZERO,
+            swapped: U256::ZERO,
+            gas: 0,
+            capital: Vec::new(),
+            bad_debt: true,
+            not_before: 0,
+            batch: Some(Batch { id: 1, len_max: 10 }),
+            why: "a test".into(),
+        };
+        let intents = debts.into_iter().map(offer).collect();
+        let case = SegmentCase {
+            segment: SegmentId(1),
+            block: self.head(),
+            fund: FundState::default(),
+            markets: BTreeMap::new(),
+            distressed: Vec::new(),
+            solvent: BTreeMap::new(),
+            blocked: None,
+            offered: Some(Offered { intents, ..Offered::default() }),
+        };
+        let policy = Policy {
+            mode: Mode::Mandate,
+            bad_debt_overrides_profit: true,
+            swap_cost_bps: 0,
+            capital_max: BTreeMap::new(),
+        };
+        let terms = Terms {
+            policy,
+            gas_price_wei: U256::ONE,
+            native_value: None,
+            budget_left_wei: U256::MAX,
+            purse: Purse::default(),
+        };
+        let tiers = [TierSettings { tier: Tier::InsuranceFund, absorb_max: None }];
+        plan_offered(&case, &tiers, &terms, &Reservations::default()).unwrap()
     }
 
     /// What the pipeline does on a head.

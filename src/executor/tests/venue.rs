@@ -14,8 +14,10 @@ use crate::{
 
 /// The venue's contract.
 pub(super) const VENUE: Address = address!("0x00000000000000000000000000000000000000ff");
-/// The only function it has.
+/// Pays one unit off.
 pub(super) const PAY_OFF: [u8; 4] = *b"pay!";
+/// Runs several calls of one byte of length each, all or nothing.
+pub(super) const PAY_ALL: [u8; 4] = *b"all!";
 
 const PAID: B256 = fixed_bytes!("0x00000000000000000000000000000000000000000000000000000000000000aa");
 
@@ -44,6 +46,9 @@ impl VenueState {
         let refuse = |why: &str| Ran { success: false, output: why.as_bytes().to_vec().into(), logs: Vec::new() };
         if to != VENUE {
             return Ran { success: true, output: Bytes::new(), logs: Vec::new() };
+        }
+        if data[..4] == PAY_ALL {
+            return self.run_all(&data[4..]);
         }
         let (unit, amount) = decode(data);
         if self.poisoned.contains(&unit) {
@@ -74,6 +79,28 @@ impl VenueState {
     }
 }
 
+impl VenueState {
+    fn run_all(&mut self, mut calls: &[u8]) -> Ran {
+        let mut after = self.clone();
+        let mut logs = Vec::new();
+        while let [length, rest @ ..] = calls {
+            let (call, rest) = rest.split_at(usize::from(*length));
+            let ran = after.run(VENUE, call);
+            if !ran.success {
+                return ran;
+            }
+            logs.extend(ran.logs);
+            calls = rest;
+        }
+        *self = after;
+        Ran { success: true, output: Bytes::new(), logs }
+    }
+}
+
+fn pay_off(unit: &UnitKey, amount: U256) -> Vec<u8> {
+    [&PAY_OFF, unit.as_bytes(), &amount.to_be_bytes::<32>()].concat()
+}
+
 fn decode(data: &[u8]) -> (UnitKey, U256) {
     let (key, amount) = data[4..].split_at(data.len() - 36);
     (UnitKey::new(key.to_vec()).unwrap(), U256::from_be_slice(amount))
@@ -88,7 +115,7 @@ impl Adapter for VenueAdapter {
             adapter: "double",
             contracts: Vec::new(),
             roles: Vec::new(),
-            allowed_calls: vec![(VENUE, PAY_OFF)],
+            allowed_calls: vec![(VENUE, PAY_OFF), (VENUE, PAY_ALL)],
             tiers: Vec::new(),
             guards: Vec::new(),
         }
@@ -111,10 +138,21 @@ impl Adapter for VenueAdapter {
     }
 
     fn build(&self, steps: &[Step], _: &Parties) -> Result<Call, BuildError> {
-        let [Step { unit: Some(unit), action: Action::DrawInsurance { amount }, .. }] = steps else {
-            return Err(BuildError("only one draw".to_owned()));
+        let call = |step: &Step| match (&step.unit, &step.action) {
+            (Some(unit), Action::DrawInsurance { amount }) => Ok(pay_off(unit, *amount)),
+            (Some(unit), Action::Intent(intent)) => Ok(pay_off(unit, U256::from_be_slice(&intent.payload))),
+            _ => Err(BuildError("only draws".to_owned())),
         };
-        Ok(Call::new(VENUE, [&PAY_OFF, unit.as_bytes(), &amount.to_be_bytes::<32>()].concat()))
+        if let [step] = steps {
+            return Ok(Call::new(VENUE, call(step)?));
+        }
+        let mut data = PAY_ALL.to_vec();
+        for step in steps {
+            let call = call(step)?;
+            data.push(u8::try_from(call.len()).unwrap());
+            data.extend(call);
+        }
+        Ok(Call::new(VENUE, data))
     }
 
     fn classify(&self, revert: &[u8]) -> Refusal {

@@ -45,7 +45,8 @@ async fn books_that_do_not_balance_by_one_unit_are_refused() {
         Ledger { absorbed: [(Tier::Liquidate, U256::MAX), (Tier::InsuranceFund, one)].into(), ..good.clone() },
     ];
     for ledger in &tampered {
-        let content = PlanContent { segment: SEGMENT, block: &block(10), steps: &steps, ledger, notes: &[] };
+        let content =
+            PlanContent { segment: SEGMENT, block: &block(10), steps: &steps, ledger, notes: &[], outlays: &[] };
         assert_conflict(fixture.journal.insert_plan_content(fixture.deployment, episode, &content, false).await);
     }
     let none = fixture.journal.list_actions(&ActionFilter { limit: 1, ..Default::default() }).await.unwrap();
@@ -89,7 +90,14 @@ async fn a_plan_needs_the_open_episode_of_its_segment() {
     let episode = fixture.episode().await;
     let steps = [step(1, Tier::Liquidate, 1)];
     let ledger = ledger_of(&steps);
-    let content = PlanContent { segment: SegmentId(2), block: &block(10), steps: &steps, ledger: &ledger, notes: &[] };
+    let content = PlanContent {
+        segment: SegmentId(2),
+        block: &block(10),
+        steps: &steps,
+        ledger: &ledger,
+        notes: &[],
+        outlays: &[],
+    };
     assert_conflict(journal.insert_plan_content(*deployment, episode, &content, false).await);
     let content = PlanContent { segment: SEGMENT, ..content };
     let other = journal.register_deployment(&name("other"), CHAIN, "perps", &serde_json::Value::Null).await.unwrap();
