@@ -146,7 +146,8 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
             fresh: plan.block().hash == head.hash,
         };
         let parts = &self.parts;
-        let proven = prove(&parts.chain, parts.adapter.as_ref(), &parts.gate, head, candidates, limits).await?;
+        let proven =
+            prove(&parts.chain, parts.adapter.as_ref(), &self.book, &parts.gate, head, candidates, limits).await?;
         let Proven { ready, refused, mut held_back } = proven;
         let (ready, beyond) = fit_block(ready, self.settings.block_gas_max);
         held_back.extend(beyond);

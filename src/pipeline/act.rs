@@ -107,6 +107,7 @@ impl ActLoop {
     /// One pass over the newest snapshot. After an error everything durable stands and the pass is made again.
     async fn act_once(&mut self, snapshot: &Snapshot) -> anyhow::Result<()> {
         let head = snapshot.block;
+        self.executor.know(snapshot.book.clone());
         let settled = if self.recovered {
             self.executor.settle(&head).await.context("settle what is in flight")?
         } else {
