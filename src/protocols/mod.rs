@@ -114,8 +114,10 @@ pub struct RoleCheck {
     pub role: &'static str,
     /// Tiers that need it.
     pub needed_for: Vec<Tier>,
-    /// A view that returns a bool word.
+    /// A view that says whether the keeper holds it.
     pub call: Call,
+    /// What it answers if so; `None`: any word but zero.
+    pub expected: Option<Bytes>,
     /// How to mend its absence, for people.
     pub mend: String,
 }
