@@ -4,6 +4,7 @@
 //! foreign emitter and counts events it does not know; its standings equal the protocol's own views to the last unit.
 //! Must not: do I/O, read a clock, or be named anywhere but here and in the registry below.
 
+pub mod aave_v3;
 mod records;
 pub mod reference_venue;
 
@@ -278,7 +279,7 @@ pub enum RegistryError {
 type Open = fn(serde_json::Value) -> Result<Arc<dyn Adapter>, String>;
 
 /// The registry: config word and constructor, one line an adapter.
-const REGISTRY: &[(&str, Open)] = &[(reference_venue::NAME, reference_venue::open)];
+const REGISTRY: &[(&str, Open)] = &[(aave_v3::NAME, aave_v3::open), (reference_venue::NAME, reference_venue::open)];
 
 /// Config words of the adapters in this build.
 pub fn known_adapters() -> Vec<&'static str> {
