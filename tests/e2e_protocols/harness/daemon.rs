@@ -122,7 +122,7 @@ impl Daemon {
     }
 
     /// Asks it to stop and waits; it must end in order.
-    pub(crate) fn stop(&mut self) -> Result<()> {
+    pub(crate) async fn stop(&mut self) -> Result<()> {
         let killed = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
         ensure!(killed.success(), "SIGTERM could not be sent");
         let began = Instant::now();
@@ -131,7 +131,7 @@ impl Daemon {
                 ensure!(status.success(), "the daemon ended with {status}; its log is {}", self.log.display());
                 return Ok(());
             }
-            std::thread::sleep(Duration::from_millis(20));
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         bail!("the daemon does not stop on SIGTERM; its log is {}", self.log.display())
     }

@@ -103,7 +103,6 @@ pub(crate) struct Accounting {
 }
 
 /// One protocol on a local chain.
-#[expect(async_fn_in_trait, reason = "used by one generic function, on one task")]
 pub(crate) trait Playground: Sized {
     /// Config word, deploy script, report name.
     const NAME: &'static str;
@@ -339,7 +338,7 @@ impl<P: Playground> Run<P> {
     }
 
     async fn finish(mut self) -> Result<Report> {
-        self.daemon.stop()?;
+        self.daemon.stop().await?;
         let Accounting { liquidated, bad_debt_created, bad_debt_covered, more } =
             self.playground.accounting(&self.chain, self.keeper, &self.mined).await?;
         for (unit, block) in &self.watch.missed {
