@@ -7,7 +7,7 @@ use crate::{
 };
 
 fn leg_kinds() -> impl Strategy<Value = LegKind> {
-    prop_oneof![Just(LegKind::Perp), Just(LegKind::Collateral), Just(LegKind::Debt)]
+    prop_oneof![Just(LegKind::Perp), Just(LegKind::Collateral), Just(LegKind::Supply), Just(LegKind::Debt)]
 }
 
 /// Any 256 bits, with the ends of the range more often than chance would have them.
@@ -28,9 +28,9 @@ fn words() -> impl Strategy<Value = Vec<U256>> {
 
 fn units() -> impl Strategy<Value = Unit> {
     let legs = prop::collection::vec((0u32..3, leg_kinds(), signed(), signed()), 0..5);
-    (any::<u32>(), any::<[u8; 20]>(), signed(), legs).prop_map(|(segment, owner, cash, legs)| {
+    (any::<u32>(), any::<[u8; 20]>(), signed(), legs, words()).prop_map(|(segment, owner, cash, legs, extra)| {
         let mut unit = Unit::new(SegmentId(segment), Address::from(owner));
-        unit.cash = cash;
+        (unit.cash, unit.extra) = (cash, extra);
         for (market, kind, quantity, quote) in legs {
             unit.set_leg(Leg { market: MarketId(market), kind, quantity, quote });
         }

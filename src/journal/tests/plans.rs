@@ -177,3 +177,29 @@ async fn listings_filter_and_stop() {
     assert_eq!(list(ActionFilter { since_block: Some(11), ..all.clone() }).await, []);
     assert_eq!(list(ActionFilter { deployment: Some(name("other")), ..all }).await, []);
 }
+
+#[tokio::test]
+async fn the_budget_counts_what_was_signed_within_its_window() {
+    let fixture = Fixture::new().await;
+    let episode = fixture.episode().await;
+    let steps = [step(1, Tier::Liquidate, 10), step(2, Tier::Liquidate, 10)];
+    let outlays = [U256::from(300), U256::from(5)];
+    let ledger = ledger_of(&steps);
+    let content = PlanContent {
+        segment: SEGMENT,
+        block: &block(10),
+        steps: &steps,
+        ledger: &ledger,
+        notes: &[],
+        outlays: &outlays,
+    };
+    let planned = fixture.journal.insert_plan_content(fixture.deployment, episode, &content, false).await;
+    let (_, actions) = planned.unwrap();
+    let since = |seconds| chrono::Utc::now() - chrono::TimeDelta::seconds(seconds);
+    let spent = |since| fixture.journal.outlay_wei_since(fixture.deployment, since);
+    assert_eq!(spent(since(60)).await.unwrap(), U256::ZERO, "nothing is signed yet");
+    let new = fixture.transaction(&actions[..1], 0);
+    fixture.journal.create_transaction(&new, &attempt(0)).await.unwrap();
+    assert_eq!(spent(since(60)).await.unwrap(), U256::from(300));
+    assert_eq!(spent(since(-60)).await.unwrap(), U256::ZERO, "the window has passed");
+}

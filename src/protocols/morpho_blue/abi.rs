@@ -2,6 +2,8 @@
 //!
 //! Must not: hold anything but bindings.
 
+#![expect(clippy::too_many_arguments, reason = "the binding of an event of eight arguments")]
+
 use alloy::sol;
 
 sol! {
@@ -66,11 +68,5 @@ sol! {
     #[sol(all_derives)]
     interface IOracle {
         function price() external view returns (uint256);
-    }
-
-    /// What a token tells of a transfer.
-    #[sol(all_derives)]
-    interface IERC20 {
-        event Transfer(address indexed from, address indexed to, uint256 value);
     }
 }

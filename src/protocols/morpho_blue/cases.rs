@@ -131,7 +131,7 @@ impl<'a> Borrower<'a> {
                 .then_some(Absorption { tier: Tier::SocialiseLoss, amount: shared })
                 .into_iter()
                 .collect(),
-            promises: promises(&liquidation),
+            promises: promises(market, &liquidation),
             reward: books.reward,
             cost: books.cost,
             swapped: if market.collateral_token == market.loan_token { U256::ZERO } else { books.seized_value },
@@ -194,12 +194,11 @@ impl Books {
     }
 }
 
-/// Morpho's own event gives these amounts and names no token, so the promises name none either.
-fn promises(liquidation: &Liquidation) -> Vec<Promise> {
-    let promise = |kind, Bounds { min, max }| Promise { kind, asset: None, min, max };
+fn promises(market: &Market, liquidation: &Liquidation) -> Vec<Promise> {
+    let promise = |kind, asset, Bounds { min, max }| Promise { kind, asset: Some(asset), min, max };
     vec![
-        promise(PromiseKind::Repaid, liquidation.repaid),
-        promise(PromiseKind::Seized, liquidation.seized),
-        promise(PromiseKind::BadDebt, liquidation.bad_debt),
+        promise(PromiseKind::Repaid, market.loan_token, liquidation.repaid),
+        promise(PromiseKind::Seized, market.collateral_token, liquidation.seized),
+        promise(PromiseKind::BadDebt, market.loan_token, liquidation.bad_debt),
     ]
 }

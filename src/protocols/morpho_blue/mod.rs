@@ -150,7 +150,11 @@ impl Adapter for MorphoBlue {
     }
 
     fn effects(&self, logs: &[Log]) -> Vec<Effect> {
-        effects::effects(&self.settings, logs)
+        effects::effects(&self.settings, &Book::default(), logs)
+    }
+
+    fn effects_in(&self, book: &Book, logs: &[Log]) -> Vec<Effect> {
+        effects::effects(&self.settings, book, logs)
     }
 
     fn find_units(&self, book: &Book, word: &str) -> Vec<UnitKey> {
