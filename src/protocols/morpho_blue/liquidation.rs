@@ -195,3 +195,119 @@ fn repaying(form: Form, position: &Position, shares: U256, now: &Rules, later: &
         bad_debt: Bounds { min: U256::ZERO, max: bad_debt_max },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn uint(x: u128) -> U256 {
+        U256::from(x)
+    }
+
+    /// Whether the contract takes these arguments at that pool, and what it takes.
+    fn carried_out(rules: &Rules, position: &Position, chosen: &Liquidation) -> Option<Taken> {
+        let (seized, shares) = chosen.arguments();
+        let taken = if shares.is_zero() { rules.seize(seized)? } else { rules.repay(shares)? };
+        (taken.seized <= position.collateral && taken.shares <= position.borrow_shares).then_some(taken)
+    }
+
+    /// A position in a pool whose assets grow by `interest` until the horizon, with a price that makes the collateral
+    /// worth about `cover` millionths of what a full repayment seizes.
+    fn situation(
+        (assets, shares, collateral): (u64, u64, u64),
+        interest: u64,
+        cover: u64,
+        lltv: u64,
+    ) -> (Position, Rules, Rules) {
+        let total = u128::from(assets) * 3 + 7;
+        let shares_total = u128::from(shares) * 3 + 1_000_000;
+        let pool = Pool { assets: uint(total), shares: uint(shares_total) };
+        let incentive = incentive_wad(uint(u128::from(lltv) * 10_000_000_000_000_000)).unwrap();
+        let debt = pool.assets_up(uint(shares.into())).unwrap();
+        let worth = debt * incentive * U256::from(cover) / (WAD * uint(1_000_000));
+        let price = worth * PRICE_SCALE / U256::from(collateral);
+        let position = Position {
+            collateral: U256::from(collateral),
+            borrow_shares: U256::from(shares),
+            value: mul_div_down(U256::from(collateral), price, PRICE_SCALE).unwrap(),
+            max_borrow: U256::ZERO,
+            debt,
+        };
+        let later = Pool { assets: pool.assets + U256::from(interest), ..pool };
+        let rules = |pool| Rules { pool, price, incentive_wad: incentive };
+        (position, rules(pool), rules(later))
+    }
+
+    fn sizes() -> impl Strategy<Value = (u64, u64, u64)> {
+        let assets = prop_oneof![1u64..50, 1u64..1 << 40];
+        let shares = prop_oneof![1u64..50, 1u64..1 << 60];
+        let collateral = prop_oneof![1u64..50, 1u64..1 << 60];
+        (assets, shares, collateral)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4_096))]
+
+        #[test]
+        fn the_chosen_form_passes_until_the_horizon_and_keeps_its_bounds(
+            sizes in sizes(),
+            interest in prop_oneof![0u64..3, 0u64..1 << 20],
+            cover in prop_oneof![0u64..2_000_000, 999_990u64..1_000_010],
+            lltv in 1u64..99,
+            part in 0u64..=1_000,
+        ) {
+            let (position, now, later) = situation(sizes, interest, cover, lltv);
+            // One share that is worth several assets, or one asset that is no share, is dust: it may be left.
+            let Some(chosen) = choose(&position, &now, &later) else {
+                prop_assert!(later.seize(position.collateral).is_some_and(|all| all.shares <= U256::ONE));
+                return Ok(());
+            };
+            let between = now.pool.assets + U256::from(interest) * U256::from(part) / U256::from(1_000);
+            let between = Rules { pool: Pool { assets: between, ..now.pool }, ..now };
+            for rules in [&now, &between, &later] {
+                let taken = carried_out(rules, &position, &chosen);
+                prop_assert!(taken.is_some(), "{chosen:?}");
+                let taken = taken.unwrap();
+                prop_assert!(chosen.repaid.min <= taken.assets && taken.assets <= chosen.repaid.max, "{chosen:?} {taken:?}");
+                prop_assert!(chosen.seized.min <= taken.seized && taken.seized <= chosen.seized.max, "{chosen:?} {taken:?}");
+            }
+            match chosen.form {
+                Form::RepayAll => prop_assert_eq!(chosen.taken.shares, position.borrow_shares),
+                Form::SeizeAll => prop_assert_eq!(chosen.taken.seized, position.collateral),
+                Form::RepayMost => prop_assert!(interest > 0, "a band of no width"),
+            }
+        }
+
+        #[test]
+        fn at_any_instant_one_of_the_two_forms_passes(sizes in sizes(), cover in 999_000u64..1_001_000, lltv in 1u64..99) {
+            let (position, now, _) = situation(sizes, 0, cover, lltv);
+            let seizes = now.seize(position.collateral).is_some_and(|all| all.shares <= position.borrow_shares);
+            let repays = now.repay(position.borrow_shares).is_some_and(|all| all.seized <= position.collateral);
+            prop_assert!(seizes || repays);
+        }
+    }
+
+    #[test]
+    fn a_worthless_collateral_is_seized_for_nothing() {
+        let (position, mut now, mut later) = situation((1_000, 1_000_000_000, 500), 1, 900_000, 80);
+        (now.price, later.price) = (U256::ZERO, U256::ZERO);
+        let chosen = choose(&position, &now, &later).unwrap();
+        assert_eq!((chosen.form, chosen.arguments()), (Form::SeizeAll, (U256::from(500), U256::ZERO)));
+        assert_eq!((chosen.taken.assets, chosen.taken.shares), (U256::ZERO, U256::ZERO));
+    }
+
+    #[test]
+    fn in_the_narrow_band_most_is_repaid_and_dust_left() {
+        // Repaying all seizes all collateral now, and would seize more at the horizon.
+        let sizes = (1_000_000_000, 1_000_000_000_000_000, 1_000_000_000_000);
+        let (position, now, later) = situation(sizes, 3_000, 1_000_000, 80);
+        assert!(now.repay(position.borrow_shares).unwrap().seized <= position.collateral);
+        assert!(later.repay(position.borrow_shares).unwrap().seized > position.collateral);
+        let chosen = choose(&position, &now, &later).unwrap();
+        assert!(matches!(chosen.form, Form::RepayMost | Form::SeizeAll), "{chosen:?}");
+        let left = now.pool.assets_up(position.borrow_shares - chosen.taken.shares).unwrap();
+        assert!(left < U256::from(2_000), "{left} of 1,000,000,000");
+    }
+}
