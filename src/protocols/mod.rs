@@ -4,6 +4,7 @@
 //! foreign emitter and counts events it does not know; its standings equal the protocol's own views to the last unit.
 //! Must not: do I/O, read a clock, or be named anywhere but here and in the registry below.
 
+pub mod morpho_blue;
 mod records;
 pub mod reference_venue;
 
@@ -276,7 +277,8 @@ pub enum RegistryError {
 type Open = fn(serde_json::Value) -> Result<Arc<dyn Adapter>, String>;
 
 /// The registry: config word and constructor, one line an adapter.
-const REGISTRY: &[(&str, Open)] = &[(reference_venue::NAME, reference_venue::open)];
+const REGISTRY: &[(&str, Open)] =
+    &[(reference_venue::NAME, reference_venue::open), (morpho_blue::NAME, morpho_blue::open)];
 
 /// Config words of the adapters in this build.
 pub fn known_adapters() -> Vec<&'static str> {
