@@ -5,6 +5,7 @@
 //! Must not: do I/O, read a clock, or be named anywhere but here and in the registry below.
 
 pub mod reference_venue;
+pub mod venus;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -275,7 +276,7 @@ pub enum RegistryError {
 type Open = fn(serde_json::Value) -> Result<Arc<dyn Adapter>, String>;
 
 /// The registry: config word and constructor, one line an adapter.
-const REGISTRY: &[(&str, Open)] = &[(reference_venue::NAME, reference_venue::open)];
+const REGISTRY: &[(&str, Open)] = &[(reference_venue::NAME, reference_venue::open), (venus::NAME, venus::open)];
 
 /// Config words of the adapters in this build.
 pub fn known_adapters() -> Vec<&'static str> {
