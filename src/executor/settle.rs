@@ -334,7 +334,7 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
     ) -> Result<(), ExecutorError> {
         let latest = latest(transaction)?;
         if observed.recorded == Recorded::Pending && observed.known && latest.broadcast.is_none() {
-            self.parts.journal.mark_broadcast(latest.id, &BroadcastOutcome::Known, head.number).await?;
+            self.parts.journal.mark_broadcasts(&[(latest.id, BroadcastOutcome::Known)], head.number).await?;
         }
         Ok(())
     }

@@ -54,6 +54,8 @@ pub(super) struct ActLoop {
     pub(super) empty_funds: BTreeSet<SegmentId>,
     /// Shortages that were told, by alert and subject.
     pub(super) shortages: BTreeSet<(AlertKind, String)>,
+    /// What the last plan of each segment left undone.
+    pub(super) noted: BTreeMap<SegmentId, Vec<String>>,
     /// Whether what an earlier process left in flight was taken up.
     pub(super) recovered: bool,
 }
@@ -247,6 +249,7 @@ impl ActLoop {
             }
         };
         short.extend(plan.shortages().iter().cloned());
+        self.tell_notes(&plan);
         self.concerns.state(AlertKind::PlanImbalance, segment, None);
         self.concerns.state(AlertKind::ResidualLoss, segment, residual(&plan));
         if plan.steps().is_empty() {
@@ -268,6 +271,16 @@ impl ActLoop {
             detail: format!("segment {segment}: {}", refused.refusal.reason),
         }));
         Ok(short)
+    }
+
+    /// Says what a plan leaves undone and why, when that is not what was said last.
+    fn tell_notes(&mut self, plan: &BalancedPlan) {
+        let last = self.noted.insert(plan.segment(), plan.notes().to_vec());
+        if last.unwrap_or_default() != plan.notes() {
+            for note in plan.notes() {
+                info!(deployment = %self.name, segment = %plan.segment(), block = plan.block().number, note, "left undone");
+            }
+        }
     }
 
     /// The plan of one segment: from what its protocol offers, or composed from positions.

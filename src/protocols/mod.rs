@@ -4,6 +4,7 @@
 //! foreign emitter and counts events it does not know; its standings equal the protocol's own views to the last unit.
 //! Must not: do I/O, read a clock, or be named anywhere but here and in the registry below.
 
+mod records;
 pub mod reference_venue;
 pub mod venus;
 
