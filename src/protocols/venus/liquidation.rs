@@ -38,7 +38,7 @@ const PAIRS_MAX: usize = 3;
 const DRIFT: U256 = U256::from_limbs([1_000_000, 0, 0, 0]);
 
 /// Gas, measured on the package's contracts behind beacons and rounded up.
-const GAS_PAIR: u64 = 600_000;
+const GAS_PAIR: u64 = 700_000;
 const GAS_ORDERS: u64 = 250_000;
 const GAS_ORDER: u64 = 450_000;
 const GAS_HEAL: u64 = 200_000;

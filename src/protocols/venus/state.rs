@@ -20,51 +20,13 @@
 //! a default.
 //! Must not: know events or calls.
 
+pub(super) use crate::protocols::records::{Records, Stored, find};
 use crate::{
-    positions::{Book, Draft, Record, RecordKey},
+    positions::{Book, Record, RecordKey},
+    protocols::records::{address_word, word_address},
     scanner::Unvalued,
     types::{Address, B256, BlockRef, MarketId, U256, UnitKey},
 };
-
-/// A typed view of one kind of record.
-pub(super) trait Stored: Sized {
-    /// The record's kind.
-    const KIND: u16;
-    /// What it is, for people.
-    const NAME: &'static str;
-
-    /// The words.
-    fn to_record(&self) -> Record;
-
-    /// The value of these words, `None` if they are not of this kind's form.
-    fn from_record(words: &[U256]) -> Option<Self>;
-}
-
-/// Where records are read: the cache, or an edit of it.
-pub(super) trait Records {
-    /// The record of this key.
-    fn words(&self, key: &RecordKey) -> Option<&Record>;
-}
-
-impl Records for Book {
-    fn words(&self, key: &RecordKey) -> Option<&Record> {
-        self.record(key).map(AsRef::as_ref)
-    }
-}
-
-impl Records for Draft<'_> {
-    fn words(&self, key: &RecordKey) -> Option<&Record> {
-        self.record(key).map(AsRef::as_ref)
-    }
-}
-
-/// A record that may not be there.
-pub(super) fn find<T: Stored>(records: &impl Records, id: B256) -> Result<Option<T>, Unvalued> {
-    let Some(words) = records.words(&RecordKey { kind: T::KIND, id }) else { return Ok(None) };
-    T::from_record(words)
-        .map(Some)
-        .ok_or_else(|| Unvalued::Missing(format!("{} {id}: its record is malformed", T::NAME)))
-}
 
 /// The record of a contract that must be there.
 pub(super) fn load<T: Stored>(records: &impl Records, contract: Address) -> Result<T, Unvalued> {
@@ -511,16 +473,6 @@ pub(super) fn parse_unit_key(key: &UnitKey) -> Option<(Address, Address)> {
     let bytes: &[u8; 40] = key.as_bytes().try_into().ok()?;
     let (comptroller, account) = bytes.split_at(20);
     Some((Address::from_slice(comptroller), Address::from_slice(account)))
-}
-
-pub(super) fn address_word(address: Address) -> U256 {
-    address.into_word().into()
-}
-
-pub(super) fn word_address(word: U256) -> Option<Address> {
-    let bytes = word.to_be_bytes::<32>();
-    let (padding, address) = bytes.split_first_chunk::<12>()?;
-    (*padding == [0; 12]).then(|| Address::from_slice(address))
 }
 
 fn word_bool(word: U256) -> Option<bool> {
