@@ -8,6 +8,7 @@ pub mod aave_v3;
 pub mod morpho_blue;
 mod records;
 pub mod reference_venue;
+pub mod venus;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -284,6 +285,7 @@ const REGISTRY: &[(&str, Open)] = &[
     (aave_v3::NAME, aave_v3::open),
     (morpho_blue::NAME, morpho_blue::open),
     (reference_venue::NAME, reference_venue::open),
+    (venus::NAME, venus::open),
 ];
 
 /// Config words of the adapters in this build.
