@@ -316,7 +316,8 @@ fn revert_data(error: &TransportError) -> Option<Bytes> {
     refusal.as_revert_data().or(plain)
 }
 
-fn placed(log: RpcLog) -> Result<Log> {
+/// A log with its place; fails for one that is in no block.
+pub fn placed(log: RpcLog) -> Result<Log> {
     let (topics, data) = (log.topics().to_vec(), log.data().data.clone());
     Ok(Log {
         address: log.address(),

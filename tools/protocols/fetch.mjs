@@ -1,85 +1,53 @@
-#!/usr/bin/env node
-// Brings the pinned npm packages of protocols into a cache that git ignores, and compiles what comes as sources.
+// Brings the protocols' published packages: test-time downloads, pinned by packages.json, never committed.
 //
-//   node tools/protocols/fetch.mjs [protocol...]           all protocols unless named; quiet when nothing is missing
-//   node tools/protocols/fetch.mjs --check [protocol...]   fetches nothing; exit 1 and say what is missing
+//   node tools/protocols/fetch.mjs [package ...]      all of packages.json where none is named
 //
-// Tarballs are taken with `npm pack`: no dependency is followed and no install script runs, since only files are wanted.
-// A tarball whose sha512 is not the pinned one is refused. Nothing that is fetched here may be committed.
-import { execFileSync } from 'node:child_process';
+// Each tarball is taken from npm, held against its pinned integrity and unpacked into packages/NAME beside this file.
+// Nothing is installed and no script of a package runs. Quiet when nothing is missing.
 import { createHash } from 'node:crypto';
-import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import path from 'node:path';
-import { compile, isCompiled } from './build.mjs';
-import { cache, fail, isFetched, pin, protocol, protocolNames } from './packages.mjs';
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 
-const PACK_TIMEOUT_MS = 300_000;
+const here = dirname(fileURLToPath(import.meta.url));
+const lock = JSON.parse(readFileSync(join(here, 'packages.json'), 'utf8'));
 
-/** A package that is not to be had, and how to mend that. */
-class Unavailable extends Error {
-  constructor(what, mend) {
-    super(what);
-    this.mend = mend;
-  }
+/** Where a package lies once it was fetched. */
+export const home = name => join(here, 'packages', name);
+
+function fail(what, mend) {
+  console.error(`tools/protocols/fetch.mjs: ${what}\ntools/protocols/fetch.mjs: mend: ${mend}`);
+  process.exit(1);
 }
 
-function fetch({ name, version, integrity, keep, folder }) {
-  const wanted = `${name}@${version}`;
-  console.error(`tools/protocols: fetching ${wanted}`);
-  mkdirSync(path.join(cache, 'packages'), { recursive: true });
-  const scratch = mkdtempSync(path.join(cache, 'fetch-'));
+function fetch(name) {
+  const pinned = lock[name] ?? fail(`${name} is not pinned`, 'add its version and integrity to tools/protocols/packages.json');
+  const stamp = join(home(name), '.integrity');
+  if (existsSync(stamp) && readFileSync(stamp, 'utf8') === pinned.integrity) return;
+  const spec = `${name}@${pinned.version}`;
+  console.error(`tools/protocols/fetch.mjs: fetching ${spec}`);
+  mkdirSync(join(here, 'packages'), { recursive: true });
+  const scratch = mkdtempSync(join(here, 'packages', '.fetch-'));
   try {
-    const tarball = path.join(scratch, pack(wanted, scratch));
-    const found = `sha512-${createHash('sha512').update(readFileSync(tarball)).digest('base64')}`;
-    if (found !== integrity) {
-      throw new Unavailable(
-        `${wanted}: the tarball has ${found}, pinned is ${integrity}`,
-        'mend: do not use it; find out who changed it',
-      );
+    let file;
+    try {
+      const packed = execFileSync('npm', ['pack', spec, '--json', '--ignore-scripts', '--loglevel=error', '--pack-destination', scratch]);
+      file = join(scratch, JSON.parse(packed)[0].filename.replace('@', '').replace('/', '-'));
+    } catch (error) {
+      fail(`${spec} cannot be had from npm: ${error.message}`, 'check the network and the npm registry (npm config get registry), then run it again');
     }
-    const unpacked = path.join(scratch, 'unpacked');
-    mkdirSync(unpacked);
-    execFileSync('tar', ['-xzf', tarball, '-C', unpacked, '--strip-components=1', ...keep]);
-    writeFileSync(path.join(unpacked, '.integrity'), integrity);
-    rmSync(folder, { recursive: true, force: true });
-    renameSync(unpacked, folder);
+    const found = `sha512-${createHash('sha512').update(readFileSync(file)).digest('base64')}`;
+    if (found !== pinned.integrity) fail(`${spec} has integrity ${found}, not the pinned ${pinned.integrity}`, 'look at what changed in the package before you pin it anew');
+    execFileSync('tar', ['-xzf', file, '-C', scratch]);
+    rmSync(home(name), { recursive: true, force: true });
+    mkdirSync(dirname(home(name)), { recursive: true });
+    renameSync(join(scratch, 'package'), home(name));
+    writeFileSync(stamp, pinned.integrity);
   } finally {
     rmSync(scratch, { recursive: true, force: true });
   }
 }
 
-function pack(wanted, into) {
-  const args = ['pack', '--loglevel=error', '--ignore-scripts', '--pack-destination', into, wanted];
-  try {
-    return execFileSync('npm', args, { encoding: 'utf8', stdio: 'pipe', timeout: PACK_TIMEOUT_MS }).trim().split('\n').at(-1);
-  } catch (error) {
-    const said = error.stderr?.trim().split('\n').slice(0, 2).join('; ') || error.message;
-    throw new Unavailable(
-      `the package ${wanted} cannot be had from npm: ${said}`,
-      `mend: check the network and the npm registry (npm config get registry; npm view ${wanted}), then run it again`,
-    );
-  }
-}
-
-function bring(name) {
-  protocol(name).packages.map(pin).filter((pinned) => !isFetched(pinned)).forEach(fetch);
-  if (!isCompiled(name)) compile(name);
-}
-
-function check(name) {
-  const mend = `tools/setup.sh protocols ${name}`;
-  const missing = protocol(name).packages.map(pin).filter((pinned) => !isFetched(pinned));
-  const versions = missing.map((pinned) => `${pinned.name}@${pinned.version}`);
-  if (missing.length > 0) throw new Unavailable(`${name}: not fetched: ${versions.join(', ')}`, `mend: ${mend}`);
-  if (!isCompiled(name)) throw new Unavailable(`${name}: not compiled`, `mend: ${mend}`);
-}
-
-const words = process.argv.slice(2);
-const checks = words[0] === '--check';
-const names = words.slice(checks ? 1 : 0);
-try {
-  (names.length > 0 ? names : protocolNames).forEach(checks ? check : bring);
-} catch (error) {
-  if (!(error instanceof Unavailable)) throw error;
-  fail(error.message, error.mend);
-}
+const wanted = process.argv.slice(2);
+for (const name of wanted.length ? wanted : Object.keys(lock)) fetch(name);
