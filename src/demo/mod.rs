@@ -13,6 +13,7 @@ pub mod anvil;
 mod audit;
 mod census;
 mod config;
+pub mod contracts;
 pub mod daemon;
 mod display;
 mod drive;

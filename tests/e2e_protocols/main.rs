@@ -1,6 +1,5 @@
-//! The unmodified daemon, as a process, on the real contracts of real protocols.
-//!
-//! One test a protocol; `harness` says how one is written. They need `tools/setup.sh anvil postgres protocols`.
+//! The daemon as a process on real protocols' contracts. `harness` says how a protocol's module is written; each module
+//! has one test of its protocol's name, which `make e2e PROTOCOL=name` runs alone.
 
-#[allow(dead_code, reason = "what no protocol here uses yet, the next one will")]
+#[allow(dead_code, reason = "the first protocol's module is being written")]
 mod harness;
