@@ -3,3 +3,4 @@
 
 #[allow(dead_code, reason = "the first protocol's module is being written")]
 mod harness;
+mod morpho_blue_scenes;
