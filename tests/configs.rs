@@ -26,7 +26,11 @@ fn every_example_loads_and_its_adapter_takes_its_settings() {
         for (name, deployment) in &config.deployments {
             let settings = serde_json::Value::Object(deployment.protocol.settings.clone());
             let adapter = protocols::adapter(&deployment.protocol.adapter, settings);
-            assert!(adapter.is_ok(), "{named}: deployments.{name}: {}", adapter.err().map(|e| e.to_string()).unwrap_or_default());
+            assert!(
+                adapter.is_ok(),
+                "{named}: deployments.{name}: {}",
+                adapter.err().map(|e| e.to_string()).unwrap_or_default()
+            );
             assert!(deployment.executor.dry_run, "{named}: an example must not send anything");
             shown.insert(deployment.protocol.adapter.clone());
         }

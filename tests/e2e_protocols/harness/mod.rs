@@ -48,7 +48,7 @@ use serde_json::{Map, Value, json};
 use self::chain::{Chain, Mined};
 
 #[allow(unused_imports, reason = "for the protocols' modules")]
-pub(crate) use self::run::play;
+pub(crate) use self::run::{ONE_AT_A_TIME, play};
 
 /// A seeded source of randomness: SplitMix64.
 #[derive(Clone, Debug)]

@@ -39,7 +39,7 @@ const SETTLE_BLOCKS_MAX: u64 = 200;
 const FAULTS_SHOWN_MAX: usize = 5;
 
 /// A run keeps a chain, a database and a daemon busy: two at once would measure each other.
-pub(super) static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+pub(crate) static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 /// Plays one protocol to the end and writes its report; panics where it is not what it should be. `None` where the
 /// protocol's packages are not at hand.
