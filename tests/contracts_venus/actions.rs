@@ -2,7 +2,10 @@
 
 use alloy::primitives::{Address, U256};
 
-use crate::world::{Comptroller, Market, Oracle, Pool, RateModel, Token, VToken, World};
+use crate::{
+    abi::{Comptroller, Oracle, RateModel, Token, VToken},
+    world::{Market, Pool, World},
+};
 
 /// SplitMix64: enough to choose actions by.
 pub(crate) struct Dice(u64);

@@ -21,8 +21,9 @@ use backstop::{
 use serde_json::json;
 
 use crate::{
+    abi::{Comptroller, Oracle, RiskFund, Shortfall, Token, VToken},
     actions::{Dice, WAD},
-    world::{Comptroller, Market, Pool, RiskFund, Shortfall, Token, VToken, World},
+    world::{Market, Pool, World},
 };
 
 /// Passes over a snapshot after one price move.
@@ -299,7 +300,7 @@ async fn what_is_offered_works_and_what_works_is_offered() {
         ("gov", 500),
     ] {
         let token = world.places.tokens[asset];
-        let price = world.view(world.places.oracle, &crate::world::Oracle::assetPricesCall { asset: token }).await;
+        let price = world.view(world.places.oracle, &Oracle::assetPricesCall { asset: token }).await;
         world.set_price(token, price * U256::from(parts) / U256::from(1_000)).await;
         world.anvil.mine(1 + dice.below(20)).await.expect("mined");
         asked += clear(&mut world, &mut done).await;
