@@ -5,8 +5,10 @@
 //! Must not: do I/O, read a clock, or be named anywhere but here and in the registry below.
 
 pub mod aave_v3;
+pub mod morpho_blue;
 mod records;
 pub mod reference_venue;
+pub mod venus;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -279,7 +281,12 @@ pub enum RegistryError {
 type Open = fn(serde_json::Value) -> Result<Arc<dyn Adapter>, String>;
 
 /// The registry: config word and constructor, one line an adapter.
-const REGISTRY: &[(&str, Open)] = &[(aave_v3::NAME, aave_v3::open), (reference_venue::NAME, reference_venue::open)];
+const REGISTRY: &[(&str, Open)] = &[
+    (aave_v3::NAME, aave_v3::open),
+    (morpho_blue::NAME, morpho_blue::open),
+    (reference_venue::NAME, reference_venue::open),
+    (venus::NAME, venus::open),
+];
 
 /// Config words of the adapters in this build.
 pub fn known_adapters() -> Vec<&'static str> {

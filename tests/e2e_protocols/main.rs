@@ -2,5 +2,7 @@
 //! has one test of its protocol's name, which `make e2e PROTOCOL=name` runs alone.
 
 mod aave_v3;
-#[allow(dead_code, reason = "not every protocol needs everything")]
+#[allow(dead_code, reason = "not every protocol's module needs all of it")]
 mod harness;
+mod morpho_blue_scenes;
+mod venus;
