@@ -3,4 +3,5 @@
 
 #[allow(dead_code, reason = "the first protocol's module is being written")]
 mod harness;
+mod morpho_blue;
 mod morpho_blue_scenes;
