@@ -94,6 +94,10 @@ pub struct AnvilOptions {
     pub contract_size_unlimited: bool,
     /// States kept, in memory: how far back calls and reorganisations reach, in blocks.
     pub states_kept_blocks: u64,
+    /// Whether contracts may be larger than EIP-170 allows.
+    pub code_size_unlimited: bool,
+    /// The rules of which hard fork, `cancun` for instance; `None` takes anvil's latest.
+    pub hardfork: Option<String>,
 }
 
 impl Default for AnvilOptions {
@@ -107,6 +111,8 @@ impl Default for AnvilOptions {
             port: None,
             contract_size_unlimited: false,
             states_kept_blocks: 256,
+            code_size_unlimited: false,
+            hardfork: None,
         }
     }
 }
@@ -323,6 +329,12 @@ fn command(binary: &Path, port: u16, options: &AnvilOptions, states: &Path) -> C
     }
     if let Some(timestamp) = options.genesis_timestamp {
         command.args(["--timestamp", &timestamp.to_string()]);
+    }
+    if options.code_size_unlimited {
+        command.arg("--disable-code-size-limit");
+    }
+    if let Some(hardfork) = &options.hardfork {
+        command.args(["--hardfork", hardfork]);
     }
     match options.mining {
         Mining::PerTransaction => {}

@@ -4,6 +4,8 @@
 //! foreign emitter and counts events it does not know; its standings equal the protocol's own views to the last unit.
 //! Must not: do I/O, read a clock, or be named anywhere but here and in the registry below.
 
+pub mod aave_v3;
+pub mod morpho_blue;
 mod records;
 pub mod reference_venue;
 pub mod venus;
@@ -115,8 +117,10 @@ pub struct RoleCheck {
     pub role: &'static str,
     /// Tiers that need it.
     pub needed_for: Vec<Tier>,
-    /// A view that returns a bool word.
+    /// A view that says whether the keeper holds it.
     pub call: Call,
+    /// What it answers if so; `None`: any word but zero.
+    pub expected: Option<Bytes>,
     /// How to mend its absence, for people.
     pub mend: String,
 }
@@ -277,7 +281,12 @@ pub enum RegistryError {
 type Open = fn(serde_json::Value) -> Result<Arc<dyn Adapter>, String>;
 
 /// The registry: config word and constructor, one line an adapter.
-const REGISTRY: &[(&str, Open)] = &[(reference_venue::NAME, reference_venue::open), (venus::NAME, venus::open)];
+const REGISTRY: &[(&str, Open)] = &[
+    (aave_v3::NAME, aave_v3::open),
+    (morpho_blue::NAME, morpho_blue::open),
+    (reference_venue::NAME, reference_venue::open),
+    (venus::NAME, venus::open),
+];
 
 /// Config words of the adapters in this build.
 pub fn known_adapters() -> Vec<&'static str> {

@@ -3,4 +3,5 @@
 
 #[allow(dead_code, reason = "not every protocol's module needs all of it")]
 mod harness;
+mod morpho_blue_scenes;
 mod venus;

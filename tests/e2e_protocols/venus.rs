@@ -432,7 +432,7 @@ fn word(input: &Bytes) -> Option<&'static str> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn venus() {
-    let report = play::<Venus>().await;
+    let Some(report) = play::<Venus>().await else { return };
     let count = |word: &str| report.more["keeper"][word].as_u64().unwrap_or_default();
     for word in ["liquidate_borrow", "liquidate_account", "heal_account", "start_auction", "place_bid"] {
         assert!(count(word) > 0, "no {word}: {report:?}");

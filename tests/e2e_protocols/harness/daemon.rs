@@ -1,33 +1,37 @@
 //! The unmodified daemon as a process, configured by file alone.
 
 use std::{
-    fs::{self, File},
-    net::TcpListener,
+    fs,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use alloy::{primitives::Address, signers::local::PrivateKeySigner};
-use anyhow::{Context, Result, bail, ensure};
+use alloy::{
+    primitives::{Address, B256},
+    signers::local::PrivateKeySigner,
+};
+use anyhow::{Context, Result, ensure};
 use backstop::{
+    demo::daemon::{Daemon as Process, Launch, free_port},
     journal::Journal,
     positions::Snapshot,
     types::{BlockRef, DeploymentName},
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-const KEY_VARIABLE: &str = "E2E_KEEPER_KEY";
-/// How long the daemon may take for one block while other work goes on on the machine.
+use super::chain::BLOCK_SECONDS;
+
+/// How long the daemon may take for one block before the run fails: other work goes on on the machine.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the next block waits for the daemon: as long as it would take to come by the chain's own clock.
+const BLOCK_TIME: Duration = Duration::from_secs(BLOCK_SECONDS);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// A running daemon with one deployment. Dropping it kills the process.
 pub(crate) struct Daemon {
-    child: Child,
+    process: Process,
     name: DeploymentName,
-    ops_url: String,
     journal: Journal,
-    http: reqwest::Client,
     log: PathBuf,
 }
 
@@ -50,30 +54,36 @@ pub(crate) struct Settings<'a> {
 
 impl Daemon {
     pub(crate) async fn start(settings: &Settings<'_>) -> Result<Self> {
+        Self::start_all(&[settings]).await
+    }
+
+    /// Starts it with several deployments; what is asked of it without a name is about the first.
+    pub(crate) async fn start_all(all: &[&Settings<'_>]) -> Result<Self> {
+        let settings = all.first().context("no deployment")?;
+        let deployments: Map<String, Value> = all.iter().map(|one| (one.name.to_owned(), deployment(one))).collect();
+        let mut config = json!({ "deployments": deployments });
         fs::create_dir_all(settings.folder)?;
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let config = settings.folder.join("backstop.toml");
-        fs::write(&config, config_text(settings, port)?)?;
+        let ops_port = free_port()?;
+        lay_over(
+            &mut config,
+            &json!({
+                "database": { "url": settings.database_url },
+                "ops": { "listen": format!("127.0.0.1:{ops_port}") },
+                "log": { "format": "text", "filter": "info" },
+            }),
+        );
+        let file = settings.folder.join("backstop.toml");
+        fs::write(&file, toml::to_string_pretty(&config)?)?;
         let log = settings.folder.join("daemon.log");
-        let output = File::create(&log)?;
-        let child = Command::new(env!("CARGO_BIN_EXE_backstop"))
-            .args(["run", "--config"])
-            .arg(&config)
-            .env(KEY_VARIABLE, format!("{:#x}", settings.key.to_bytes()))
-            .env_remove("DATABASE_URL")
-            .stdin(Stdio::null())
-            .stdout(output.try_clone()?)
-            .stderr(output)
-            .spawn()
-            .context("start the daemon")?;
-        Ok(Self {
-            child,
-            name: settings.name.parse()?,
-            ops_url: format!("http://127.0.0.1:{port}"),
-            journal: Journal::connect(settings.database_url, 2).await?,
-            http: reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build()?,
-            log,
-        })
+        let process = Process::start(Launch {
+            executable: env!("CARGO_BIN_EXE_backstop").into(),
+            config: file,
+            log: log.clone(),
+            ops_port,
+            environment: all.iter().map(|one| (key_variable(one), format!("{:#x}", one.key.to_bytes()))).collect(),
+        })?;
+        let journal = Journal::connect(settings.database_url, 2).await?;
+        Ok(Self { process, name: settings.name.parse()?, journal, log })
     }
 
     /// The daemon's journal.
@@ -81,40 +91,52 @@ impl Daemon {
         &self.journal
     }
 
-    /// What `/readyz` says of the deployment.
-    pub(crate) async fn standing(&mut self) -> Result<Value> {
-        if let Some(status) = self.child.try_wait()? {
-            bail!("the daemon ended ({status}); its log is {}", self.log.display());
-        }
-        let answer = self.http.get(format!("{}/readyz", self.ops_url)).send().await;
-        let Ok(answer) = answer else { return Ok(Value::Null) };
-        let body: Value = answer.json().await.unwrap_or_default();
-        let deployments = &body["deployments"];
-        let named = deployments.get(self.name.as_str()).cloned();
-        let listed = || deployments.as_array()?.iter().find(|d| d["name"] == json!(self.name.as_str())).cloned();
-        Ok(named.or_else(listed).unwrap_or_default())
+    /// What `/readyz` says of a deployment.
+    pub(crate) async fn standing_of(&mut self, name: &str) -> Result<Value> {
+        self.process.check_alive()?;
+        let said = self.process.readiness().await;
+        Ok(said.map_or(Value::Null, |(_, body)| body["deployments"][name].clone()))
     }
 
-    /// Waits until the daemon has settled, scanned and acted on this block.
-    pub(crate) async fn acted_on(&mut self, block: &BlockRef) -> Result<()> {
+    /// Waits until the daemon has settled, scanned and acted on this block, or the next one is due by the clock. How long
+    /// it took; `None` if it was not in time.
+    pub(crate) async fn acted_on(&mut self, block: &BlockRef) -> Result<Option<Duration>> {
+        let name = self.name.clone();
+        self.acted_within(name.as_str(), block, BLOCK_TIME).await
+    }
+
+    async fn acted_within(&mut self, name: &str, block: &BlockRef, within: Duration) -> Result<Option<Duration>> {
         let began = Instant::now();
-        loop {
-            let standing = self.standing().await?;
+        while began.elapsed() < within {
+            let standing = self.standing_of(name).await?;
             if standing["scanned_block"].as_u64().is_some_and(|scanned| scanned >= block.number) {
-                return Ok(());
+                return Ok(Some(began.elapsed()));
             }
-            let (number, log) = (block.number, self.log.display());
-            ensure!(
-                began.elapsed() < PATIENCE,
-                "the daemon does not act on block {number}: {standing}; its log is {log}"
-            );
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(LOOK_EVERY).await;
         }
+        Ok(None)
+    }
+
+    /// Waits until the daemon has acted on this block, however long it would take by the clock; fails if it does not.
+    pub(crate) async fn must_act_on(&mut self, block: &BlockRef) -> Result<()> {
+        let name = self.name.clone();
+        self.must_act_on_all(&[name.as_str()], block).await
+    }
+
+    /// The same for several deployments.
+    pub(crate) async fn must_act_on_all(&mut self, names: &[&str], block: &BlockRef) -> Result<()> {
+        for name in names {
+            let acted = self.acted_within(name, block, PATIENCE).await?;
+            let standing = self.standing_of(name).await?;
+            let (number, log) = (block.number, self.log.display());
+            ensure!(acted.is_some(), "{name} does not act on block {number}: {standing}; the daemon's log is {log}");
+        }
+        Ok(())
     }
 
     /// The daemon's cache, which must be of this very block.
     pub(crate) async fn cache(&mut self, block: &BlockRef) -> Result<Snapshot> {
-        self.acted_on(block).await?;
+        self.must_act_on(block).await?;
         let row = self.journal.deployment_by_name(&self.name).await?.context("the deployment has no row")?;
         let (at, book) = self.journal.load_cache(row.id).await?.context("there is no cache")?;
         ensure!(at == *block, "the cache is of block {}, not {}", at.number, block.number);
@@ -123,29 +145,14 @@ impl Daemon {
 
     /// Asks it to stop and waits; it must end in order.
     pub(crate) async fn stop(&mut self) -> Result<()> {
-        let killed = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
-        ensure!(killed.success(), "SIGTERM could not be sent");
-        let began = Instant::now();
-        while began.elapsed() < PATIENCE {
-            if let Some(status) = self.child.try_wait()? {
-                ensure!(status.success(), "the daemon ended with {status}; its log is {}", self.log.display());
-                return Ok(());
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        bail!("the daemon does not stop on SIGTERM; its log is {}", self.log.display())
+        let status = self.process.stop().await?;
+        ensure!(status.success(), "the daemon ended with {status}; its log is {}", self.log.display());
+        Ok(())
     }
 }
 
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        // Its own child only; it may have ended already.
-        let _ended = self.child.kill();
-        let _reaped = self.child.wait();
-    }
-}
-
-fn config_text(settings: &Settings<'_>, port: u16) -> Result<String> {
+/// The table `[deployments.NAME]`.
+fn deployment(settings: &Settings<'_>) -> Value {
     let mut deployment = json!({
         "chain_id": 31337,
         "rpc": { "url": settings.rpc_url, "timeout_ms": 20_000, "poll_interval_ms": 100 },
@@ -159,17 +166,16 @@ fn config_text(settings: &Settings<'_>, port: u16) -> Result<String> {
             "tx_gas_max": 20_000_000,
             "block_gas_max": 200_000_000,
             "spend_per_hour_max_wei": "1000000000000000000000",
-            "signer": { "kind": "env", "variable": KEY_VARIABLE },
+            "signer": { "kind": "env", "variable": key_variable(settings) },
         },
     });
     lay_over(&mut deployment, &settings.overrides);
-    let config = json!({
-        "database": { "url": settings.database_url },
-        "ops": { "listen": format!("127.0.0.1:{port}") },
-        "log": { "format": "text", "filter": "info" },
-        "deployments": { settings.name: deployment },
-    });
-    Ok(toml::to_string_pretty(&config)?)
+    deployment
+}
+
+/// The variable through which the daemon gets a deployment's key.
+fn key_variable(settings: &Settings<'_>) -> String {
+    format!("E2E_KEY_{}", settings.name.to_uppercase())
 }
 
 /// Lays one tree of settings over another.
@@ -185,9 +191,21 @@ fn lay_over(base: &mut Value, over: &Value) {
     }
 }
 
-/// A keeper of its own for each run.
+/// The keeper of a run.
 pub(crate) fn keeper() -> (PrivateKeySigner, Address) {
-    let key = PrivateKeySigner::from_bytes(&alloy::primitives::B256::repeat_byte(0x4b)).expect("a valid key");
+    let key = key(0);
     let address = key.address();
     (key, address)
+}
+
+/// The key of the keeper of this number.
+pub(crate) fn key(number: u8) -> PrivateKeySigner {
+    PrivateKeySigner::from_bytes(&B256::repeat_byte(0x4b + number)).expect("a valid key")
+}
+
+#[test]
+fn settings_are_laid_over_each_other_key_by_key() {
+    let mut base = json!({ "a": { "b": 1, "c": 2 }, "d": 3 });
+    lay_over(&mut base, &json!({ "a": { "c": 4 }, "e": [5], "d": null }));
+    assert_eq!(base, json!({ "a": { "b": 1, "c": 4 }, "d": 3, "e": [5] }));
 }

@@ -7,50 +7,48 @@
 //!    line of JSON goes to [`Playground::deploy`]; the keeper has native currency, everything else it needs (tokens,
 //!    approvals, roles) the script or `deploy` gives it;
 //! 2. stops automatic mining and starts the daemon as a process with [`Playground::protocol`] and [`Playground::policy`];
-//! 3. makes [`BLOCKS`] blocks of random actions ([`Playground::act`], seeded); at every tenth it waits for the daemon and
-//!    holds its cache against the protocol's own views, every account ([`Playground::mismatches`]);
-//! 4. moves prices step by step ([`Playground::crash`]) and after every block asks the chain about every account
-//!    ([`Playground::liquidatable`]); the next block is made once the daemon has acted on the last;
+//! 3. makes [`run::BLOCKS`] blocks of random actions ([`Playground::act`], seeded); at every tenth it holds the daemon's
+//!    cache against the protocol's own views, every account ([`Playground::mismatches`]);
+//! 4. moves prices step by step ([`Playground::crash`]);
 //! 5. goes on until nobody is liquidatable and [`Playground::settled`] says that nothing is open;
 //! 6. stops the daemon, writes `target/e2e/NAME.json`, and fails where the report is not what it should be.
 //!
-//! Invariants: the daemon learns nothing of the harness; what is counted is asked of the chain.
+//! After every block, the calm ones too, the chain is asked about every account ([`Playground::liquidatable`]). The next
+//! block is made once the daemon has acted on the last, or when it would be due by the clock. Where the npm packages are
+//! not at hand a test says that it did not run, and fails under `CI=true`.
+//!
+//! Beside the long run a protocol may have a [`scene::Scene`]: accounts that one transaction makes due at once, for
+//! [`burst`] (by the clock, hence only in `make e2e`) and [`guard`].
+//!
+//! Invariants: the daemon learns nothing of the harness; what is counted is asked of the chain; one run at a time.
 
+pub(crate) mod burst;
 pub(crate) mod chain;
 pub(crate) mod daemon;
+pub(crate) mod guard;
 pub(crate) mod report;
+mod run;
+pub(crate) mod scene;
 
 use std::{
     collections::BTreeSet,
-    fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use alloy::primitives::Address;
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use backstop::{
-    demo::{anvil::AnvilOptions, postgres::TestDatabase},
+    demo::anvil::AnvilOptions,
     positions::Snapshot,
-    protocols::{self, Adapter},
+    protocols::Adapter,
     types::{BlockRef, CallOutcome, UnitKey},
 };
 use serde_json::{Map, Value, json};
 
-use self::{
-    chain::{Chain, Mined},
-    daemon::{Daemon, Settings},
-    report::{Report, Watch},
-};
+use self::chain::{Chain, Mined};
 
-/// Blocks of random actions.
-pub(crate) const BLOCKS: u64 = 300;
-/// Every so many blocks the cache is held against the chain.
-const CHECK_EVERY: u64 = 10;
-/// Most blocks after a price step until nobody is liquidatable any more.
-const REPAIR_BLOCKS_MAX: u64 = 40;
-/// Most blocks until nothing is open any more.
-const SETTLE_BLOCKS_MAX: u64 = 200;
+#[allow(unused_imports, reason = "for the protocols' modules")]
+pub(crate) use self::run::{ONE_AT_A_TIME, play};
 
 /// A seeded source of randomness: SplitMix64.
 #[derive(Clone, Debug)]
@@ -112,6 +110,11 @@ pub(crate) trait Playground: Sized {
         AnvilOptions { block_gas_limit: 300_000_000, states_kept_blocks: 512, ..AnvilOptions::default() }
     }
 
+    /// Seconds from one block to the next, as the chain counts them.
+    fn block_seconds() -> u64 {
+        chain::BLOCK_SECONDS
+    }
+
     /// Sets the scene: at least 50 accounts with money. Every transaction is mined at once.
     async fn deploy(chain: &Chain, deployed: Value, keeper: Address, dice: &mut Dice) -> Result<Self>;
 
@@ -157,17 +160,6 @@ pub(crate) trait Playground: Sized {
     async fn accounting(&self, chain: &Chain, keeper: Address, mined: &[Mined]) -> Result<Accounting>;
 }
 
-/// Runs a protocol's deploy script: its JSON.
-pub(crate) fn deploy_script(name: &str, rpc_url: &str, keeper: Address) -> Result<Value> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/protocols").join(format!("{name}.mjs"));
-    let output = Command::new("node").arg(&script).arg(rpc_url).arg(keeper.to_string()).output();
-    let output = output.context("node cannot be started; run tools/setup.sh protocols")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    let mend = "run tools/setup.sh protocols if a package or module is missing";
-    ensure!(output.status.success(), "{} failed; {mend}:\n{said}", script.display());
-    serde_json::from_slice(&output.stdout).with_context(|| format!("{} prints no JSON", script.display()))
-}
-
 /// Holds every unit of the cache against the views that the adapter's probes name, and values it.
 pub(crate) async fn probe_all(chain: &Chain, adapter: &dyn Adapter, snapshot: &Snapshot) -> Result<Vec<String>> {
     let units: Vec<UnitKey> = snapshot.book.units().map(|(key, _)| key.clone()).collect();
@@ -193,177 +185,4 @@ pub(crate) fn folder(name: &str) -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
     let target = if target.is_absolute() { target } else { Path::new(env!("CARGO_MANIFEST_DIR")).join(target) };
     target.join("e2e").join(name)
-}
-
-/// Plays one protocol to the end and writes its report.
-pub(crate) async fn play<P: Playground>() -> Report {
-    match Run::<P>::play().await {
-        Ok(report) => report,
-        Err(error) => panic!("{}: {error:#}", P::NAME),
-    }
-}
-
-struct Run<P> {
-    chain: Chain,
-    playground: P,
-    daemon: Daemon,
-    adapter: std::sync::Arc<dyn Adapter>,
-    keeper: Address,
-    watch: Watch,
-    report: Report,
-    mined: Vec<Mined>,
-    began_at: u64,
-}
-
-impl<P: Playground> Run<P> {
-    async fn play() -> Result<Report> {
-        let mut dice = Dice::new(7);
-        let chain = Chain::start(P::chain()).await?;
-        let (key, keeper) = daemon::keeper();
-        chain.fund(keeper).await?;
-        let deployed = deploy_script(P::NAME, &chain.anvil.http_url(), keeper)?;
-        let playground = P::deploy(&chain, deployed, keeper, &mut dice).await.context("set the scene")?;
-        chain.stop_automine().await?;
-        let database = TestDatabase::new().await;
-        let protocol = playground.protocol();
-        let mut settings = protocol.as_object().context("protocol settings are a table")?.clone();
-        let word = settings.remove("adapter").context("protocol settings without an adapter")?;
-        let adapter = protocols::adapter(word.as_str().unwrap_or_default(), Value::Object(settings))?;
-        let daemon = Daemon::start(&Settings {
-            name: P::NAME,
-            folder: &folder(P::NAME),
-            database_url: database.url(),
-            rpc_url: chain.anvil.ws_url(),
-            key: &key,
-            protocol,
-            policy: playground.policy(),
-            overrides: playground.overrides(),
-        })
-        .await?;
-        let began_at = chain.head().await?.number;
-        let report = Report { accounts: playground.accounts(), ..Report::default() };
-        let watch = Watch::default();
-        let mined = Vec::new();
-        let mut run = Self { chain, playground, daemon, adapter, keeper, watch, report, mined, began_at };
-        run.random_life(&mut dice).await?;
-        run.crash().await?;
-        run.settle().await?;
-        run.finish().await
-    }
-
-    async fn random_life(&mut self, dice: &mut Dice) -> Result<()> {
-        for number in 1..=BLOCKS {
-            self.playground.act(&self.chain, dice).await?;
-            let block = self.chain.mine().await?;
-            if number % CHECK_EVERY == 0 {
-                self.check(&block).await?;
-            }
-            self.note(&block, false).await?;
-        }
-        Ok(())
-    }
-
-    /// Holds the cache against the chain.
-    async fn check(&mut self, block: &BlockRef) -> Result<()> {
-        let snapshot = self.daemon.cache(block).await?;
-        let faults = self.playground.mismatches(&self.chain, self.adapter.as_ref(), &snapshot).await?;
-        for fault in faults.iter().take(3) {
-            eprintln!("{}: block {}: {fault}", P::NAME, block.number);
-        }
-        self.report.health_mismatches += faults.len();
-        Ok(())
-    }
-
-    /// Looks at a block: what the keeper did in it and, on request, who is liquidatable after it. How many are.
-    async fn note(&mut self, block: &BlockRef, ask: bool) -> Result<usize> {
-        let mined = self.chain.mined(block.number).await?;
-        let own: Vec<&Mined> = mined.iter().filter(|transaction| transaction.from == self.keeper).collect();
-        let mut acted_on = BTreeSet::new();
-        if !own.is_empty() {
-            let parent = self.chain.block(block.number - 1).await?;
-            let was = self.playground.liquidatable(&self.chain, &parent).await?;
-            for transaction in &own {
-                self.report.reverted_sends += usize::from(!transaction.success);
-                for unit in self.playground.targets(transaction) {
-                    if !was.contains(&unit) {
-                        eprintln!("{}: {} was sent against {unit}, which was healthy", P::NAME, transaction.hash);
-                        self.report.wrongly_sent += 1;
-                    }
-                    acted_on.insert(unit);
-                }
-            }
-        }
-        self.mined.extend(mined);
-        if !ask {
-            return Ok(0);
-        }
-        let liquidatable = self.playground.liquidatable(&self.chain, block).await?;
-        self.watch.block(block.number, &liquidatable, &acted_on);
-        Ok(liquidatable.len())
-    }
-
-    async fn crash(&mut self) -> Result<()> {
-        for step in 0.. {
-            self.daemon.acted_on(&self.chain.head().await?).await?;
-            if !self.playground.crash(&self.chain, step).await? {
-                return Ok(());
-            }
-            for round in 0.. {
-                let block = self.chain.mine().await?;
-                let open = self.note(&block, true).await?;
-                self.daemon.acted_on(&block).await?;
-                if open == 0 {
-                    self.check(&block).await?;
-                    break;
-                }
-                let (blocks, name) = (REPAIR_BLOCKS_MAX, P::NAME);
-                ensure!(
-                    round < REPAIR_BLOCKS_MAX,
-                    "{name}: {open} accounts are liquidatable {blocks} blocks after step {step}"
-                );
-            }
-        }
-        Ok(())
-    }
-
-    async fn settle(&mut self) -> Result<()> {
-        for _ in 0..SETTLE_BLOCKS_MAX {
-            let head = self.chain.head().await?;
-            self.daemon.acted_on(&head).await?;
-            let Some(seconds) = self.playground.settled(&self.chain, &head).await? else { return Ok(()) };
-            let block = self.chain.mine_after(seconds).await?;
-            self.note(&block, true).await?;
-        }
-        anyhow::bail!("something is still open after {SETTLE_BLOCKS_MAX} blocks")
-    }
-
-    async fn finish(mut self) -> Result<Report> {
-        self.daemon.stop().await?;
-        let Accounting { liquidated, bad_debt_created, bad_debt_covered, more } =
-            self.playground.accounting(&self.chain, self.keeper, &self.mined).await?;
-        for (unit, block) in &self.watch.missed {
-            eprintln!("{}: {unit} was liquidatable for too long at block {block}", P::NAME);
-        }
-        self.report.blocks = self.chain.head().await?.number - self.began_at;
-        self.report.missed_liquidatable = self.watch.missed.len();
-        (self.report.liquidated, self.report.more) = (liquidated, more);
-        (self.report.bad_debt_created, self.report.bad_debt_covered) = (bad_debt_created, bad_debt_covered);
-        write(P::NAME, &self.report)?;
-        let report = &self.report;
-        ensure!(report.accounts >= 50 && report.blocks >= BLOCKS, "too small a run: {report:?}");
-        ensure!(report.health_mismatches == 0, "{} mismatches", report.health_mismatches);
-        ensure!(report.missed_liquidatable == 0, "{} liquidatable accounts were missed", report.missed_liquidatable);
-        ensure!(report.wrongly_sent == 0, "{} transactions were sent wrongly", report.wrongly_sent);
-        ensure!(report.liquidated > 0, "nothing was liquidated: the run shows nothing");
-        Ok(self.report)
-    }
-}
-
-/// Writes a report where its command says it is.
-pub(crate) fn write(name: &str, report: &Report) -> Result<()> {
-    let path = folder(name).with_extension("json");
-    fs::create_dir_all(path.parent().context("a folder")?)?;
-    fs::write(&path, serde_json::to_string_pretty(report)? + "\n")?;
-    println!("{}\n{}", path.display(), serde_json::to_string(report)?);
-    Ok(())
 }
