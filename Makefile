@@ -47,7 +47,7 @@ e2e: ## The daemon on a real protocol's contracts: PROTOCOL=aave_v3, venus, morp
 	@[[ " $(E2E_PROTOCOLS) " == *" $(PROTOCOL) "* ]] || { echo 'usage: make e2e PROTOCOL=$(subst $() ,|,$(E2E_PROTOCOLS))' >&2; exit 2; }
 	@tools/setup.sh rust anvil postgres protocols $(PROTOCOL)
 	@rm -f "$(TARGET)/e2e/$(PROTOCOL).json"
-	$(CARGO) test --locked --test e2e_protocols $(PROTOCOL) -- --nocapture
+	$(CARGO) test --locked --test e2e_protocols $(PROTOCOL) -- --nocapture --include-ignored
 	@[[ -s "$(TARGET)/e2e/$(PROTOCOL).json" ]] || { echo 'make e2e: no report was written' >&2; exit 1; }
 	@echo "report: $(TARGET)/e2e/$(PROTOCOL).json"
 

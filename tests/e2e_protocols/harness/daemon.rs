@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use alloy::{primitives::Address, signers::local::PrivateKeySigner};
+use alloy::{
+    primitives::{Address, B256},
+    signers::local::PrivateKeySigner,
+};
 use anyhow::{Context, Result, ensure};
 use backstop::{
     demo::daemon::{Daemon as Process, Launch, free_port},
@@ -14,11 +17,10 @@ use backstop::{
     positions::Snapshot,
     types::{BlockRef, DeploymentName},
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::chain::BLOCK_SECONDS;
 
-const KEY_VARIABLE: &str = "E2E_KEEPER_KEY";
 /// How long the daemon may take for one block before the run fails: other work goes on on the machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long the next block waits for the daemon: as long as it would take to come by the chain's own clock.
@@ -52,12 +54,14 @@ pub(crate) struct Settings<'a> {
 
 impl Daemon {
     pub(crate) async fn start(settings: &Settings<'_>) -> Result<Self> {
-        let config = json!({ "deployments": { settings.name: deployment(settings) } });
-        Self::start_with(settings, config).await
+        Self::start_all(&[settings]).await
     }
 
-    /// Starts it with these deployments; what is asked of it afterwards is about the one that `settings` name.
-    pub(crate) async fn start_with(settings: &Settings<'_>, mut config: Value) -> Result<Self> {
+    /// Starts it with several deployments; what is asked of it without a name is about the first.
+    pub(crate) async fn start_all(all: &[&Settings<'_>]) -> Result<Self> {
+        let settings = all.first().context("no deployment")?;
+        let deployments: Map<String, Value> = all.iter().map(|one| (one.name.to_owned(), deployment(one))).collect();
+        let mut config = json!({ "deployments": deployments });
         fs::create_dir_all(settings.folder)?;
         let ops_port = free_port()?;
         lay_over(
@@ -76,7 +80,7 @@ impl Daemon {
             config: file,
             log: log.clone(),
             ops_port,
-            environment: vec![(KEY_VARIABLE.to_owned(), format!("{:#x}", settings.key.to_bytes()))],
+            environment: all.iter().map(|one| (key_variable(one), format!("{:#x}", one.key.to_bytes()))).collect(),
         })?;
         let journal = Journal::connect(settings.database_url, 2).await?;
         Ok(Self { process, name: settings.name.parse()?, journal, log })
@@ -85,12 +89,6 @@ impl Daemon {
     /// The daemon's journal.
     pub(crate) fn journal(&self) -> &Journal {
         &self.journal
-    }
-
-    /// What `/readyz` says of the deployment.
-    pub(crate) async fn standing(&mut self) -> Result<Value> {
-        let name = self.name.clone();
-        self.standing_of(name.as_str()).await
     }
 
     /// What `/readyz` says of a deployment.
@@ -103,13 +101,14 @@ impl Daemon {
     /// Waits until the daemon has settled, scanned and acted on this block, or the next one is due by the clock. How long
     /// it took; `None` if it was not in time.
     pub(crate) async fn acted_on(&mut self, block: &BlockRef) -> Result<Option<Duration>> {
-        self.acted_within(block, BLOCK_TIME).await
+        let name = self.name.clone();
+        self.acted_within(name.as_str(), block, BLOCK_TIME).await
     }
 
-    async fn acted_within(&mut self, block: &BlockRef, within: Duration) -> Result<Option<Duration>> {
+    async fn acted_within(&mut self, name: &str, block: &BlockRef, within: Duration) -> Result<Option<Duration>> {
         let began = Instant::now();
         while began.elapsed() < within {
-            let standing = self.standing().await?;
+            let standing = self.standing_of(name).await?;
             if standing["scanned_block"].as_u64().is_some_and(|scanned| scanned >= block.number) {
                 return Ok(Some(began.elapsed()));
             }
@@ -120,10 +119,18 @@ impl Daemon {
 
     /// Waits until the daemon has acted on this block, however long it would take by the clock; fails if it does not.
     pub(crate) async fn must_act_on(&mut self, block: &BlockRef) -> Result<()> {
-        let acted = self.acted_within(block, PATIENCE).await?;
-        let standing = self.standing().await?;
-        let (number, log) = (block.number, self.log.display());
-        ensure!(acted.is_some(), "the daemon does not act on block {number}: {standing}; its log is {log}");
+        let name = self.name.clone();
+        self.must_act_on_all(&[name.as_str()], block).await
+    }
+
+    /// The same for several deployments.
+    pub(crate) async fn must_act_on_all(&mut self, names: &[&str], block: &BlockRef) -> Result<()> {
+        for name in names {
+            let acted = self.acted_within(name, block, PATIENCE).await?;
+            let standing = self.standing_of(name).await?;
+            let (number, log) = (block.number, self.log.display());
+            ensure!(acted.is_some(), "{name} does not act on block {number}: {standing}; the daemon's log is {log}");
+        }
         Ok(())
     }
 
@@ -145,7 +152,7 @@ impl Daemon {
 }
 
 /// The table `[deployments.NAME]`.
-pub(crate) fn deployment(settings: &Settings<'_>) -> Value {
+fn deployment(settings: &Settings<'_>) -> Value {
     let mut deployment = json!({
         "chain_id": 31337,
         "rpc": { "url": settings.rpc_url, "timeout_ms": 20_000, "poll_interval_ms": 100 },
@@ -159,11 +166,16 @@ pub(crate) fn deployment(settings: &Settings<'_>) -> Value {
             "tx_gas_max": 20_000_000,
             "block_gas_max": 200_000_000,
             "spend_per_hour_max_wei": "1000000000000000000000",
-            "signer": { "kind": "env", "variable": KEY_VARIABLE },
+            "signer": { "kind": "env", "variable": key_variable(settings) },
         },
     });
     lay_over(&mut deployment, &settings.overrides);
     deployment
+}
+
+/// The variable through which the daemon gets a deployment's key.
+fn key_variable(settings: &Settings<'_>) -> String {
+    format!("E2E_KEY_{}", settings.name.to_uppercase())
 }
 
 /// Lays one tree of settings over another.
@@ -179,11 +191,16 @@ fn lay_over(base: &mut Value, over: &Value) {
     }
 }
 
-/// A keeper of its own for each run.
+/// The keeper of a run.
 pub(crate) fn keeper() -> (PrivateKeySigner, Address) {
-    let key = PrivateKeySigner::from_bytes(&alloy::primitives::B256::repeat_byte(0x4b)).expect("a valid key");
+    let key = key(0);
     let address = key.address();
     (key, address)
+}
+
+/// The key of the keeper of this number.
+pub(crate) fn key(number: u8) -> PrivateKeySigner {
+    PrivateKeySigner::from_bytes(&B256::repeat_byte(0x4b + number)).expect("a valid key")
 }
 
 #[test]

@@ -17,14 +17,18 @@
 //! block is made once the daemon has acted on the last, or when it would be due by the clock. Where the npm packages are
 //! not at hand a test says that it did not run, and fails under `CI=true`.
 //!
-//! A protocol may also implement [`burst::Burst`]: many accounts due at once, by the clock.
+//! Beside the long run a protocol may have a [`scene::Scene`]: accounts that one transaction makes due at once, for
+//! [`burst`] (by the clock, hence only in `make e2e`) and [`guard`].
 //!
 //! Invariants: the daemon learns nothing of the harness; what is counted is asked of the chain; one run at a time.
 
+pub(crate) mod burst;
 pub(crate) mod chain;
 pub(crate) mod daemon;
+pub(crate) mod guard;
 pub(crate) mod report;
 mod run;
+pub(crate) mod scene;
 
 use std::{
     collections::BTreeSet,
@@ -44,7 +48,7 @@ use serde_json::{Map, Value, json};
 use self::chain::{Chain, Mined};
 
 #[allow(unused_imports, reason = "for the protocols' modules")]
-pub(crate) use self::run::{play, write};
+pub(crate) use self::run::{ONE_AT_A_TIME, play};
 
 /// A seeded source of randomness: SplitMix64.
 #[derive(Clone, Debug)]

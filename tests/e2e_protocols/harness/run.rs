@@ -3,12 +3,12 @@
 use std::{
     collections::BTreeMap,
     fs,
-    sync::Arc,
+    sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
 
 use alloy::primitives::{Address, B256};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use backstop::{
     demo::{contracts, postgres::TestDatabase},
     journal::ActionFilter,
@@ -16,7 +16,7 @@ use backstop::{
     protocols::{self, Adapter},
     types::BlockRef,
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::sync::Mutex;
 
 use super::{
@@ -39,7 +39,7 @@ const SETTLE_BLOCKS_MAX: u64 = 200;
 const FAULTS_SHOWN_MAX: usize = 5;
 
 /// A run keeps a chain, a database and a daemon busy: two at once would measure each other.
-pub(super) static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+pub(crate) static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 /// Plays one protocol to the end and writes its report; panics where it is not what it should be. `None` where the
 /// protocol's packages are not at hand.
@@ -54,12 +54,18 @@ pub(crate) async fn play<P: Playground>() -> Option<Report> {
     }
 }
 
-/// Writes a report where its command says it is.
-pub(crate) fn write(name: &str, report: &Report) -> Result<()> {
+/// What is known of each protocol so far: a run and its scenes each add their part, in any order.
+static PARTS: std::sync::Mutex<BTreeMap<&'static str, Map<String, Value>>> = std::sync::Mutex::new(BTreeMap::new());
+
+/// Adds to a protocol's report and writes it where its command says it is.
+pub(crate) fn publish(name: &'static str, part: Map<String, Value>) -> Result<()> {
+    let mut parts = PARTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let whole = parts.entry(name).or_default();
+    whole.extend(part);
     let path = folder(name).with_extension("json");
     fs::create_dir_all(path.parent().context("a folder")?)?;
-    fs::write(&path, serde_json::to_string_pretty(report)? + "\n")?;
-    println!("{}\n{}", path.display(), serde_json::to_string(report)?);
+    fs::write(&path, serde_json::to_string_pretty(whole)? + "\n")?;
+    println!("{}\n{}", path.display(), serde_json::to_string(whole)?);
     Ok(())
 }
 
@@ -277,7 +283,8 @@ impl<P: Playground> Run<P> {
             println!("{}: FAULT {fault}", P::NAME);
         }
         self.add_figures(&mut report);
-        write(P::NAME, &report)?;
+        let Value::Object(told) = serde_json::to_value(&report)? else { bail!("a report is an object") };
+        publish(P::NAME, told)?;
         self.judge(&report)?;
         Ok(report)
     }
