@@ -3,6 +3,7 @@
 //!
 //! Needs the package `@venusprotocol/isolated-pools`; see `tools/protocols/`.
 
+mod abi;
 mod actions;
 mod figures;
 mod offers;

@@ -11,7 +11,6 @@ use std::{
 use alloy::{
     json_abi::JsonAbi,
     primitives::{Address, B256, Bytes, U64, U256},
-    sol,
     sol_types::SolCall,
 };
 use backstop::{
@@ -27,68 +26,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-sol! {
-    #[sol(all_derives)]
-    interface Token {
-        function faucet(uint256 amount) external;
-        function approve(address spender, uint256 amount) external returns (bool);
-        function transfer(address to, uint256 amount) external returns (bool);
-        function balanceOf(address account) external view returns (uint256);
-    }
-    #[sol(all_derives)]
-    interface VToken {
-        function mint(uint256 mintAmount) external returns (uint256);
-        function redeem(uint256 redeemTokens) external returns (uint256);
-        function redeemUnderlying(uint256 redeemAmount) external returns (uint256);
-        function borrow(uint256 borrowAmount) external returns (uint256);
-        function repayBorrow(uint256 repayAmount) external returns (uint256);
-        function liquidateBorrow(address borrower, uint256 repayAmount, address vTokenCollateral) external returns (uint256);
-        function transfer(address dst, uint256 amount) external returns (bool);
-        function accrueInterest() external returns (uint256);
-        function addReserves(uint256 addAmount) external;
-        function reduceReserves(uint256 reduceAmount) external;
-        function balanceOf(address owner) external view returns (uint256);
-        function borrowBalanceStored(address account) external view returns (uint256);
-        function badDebt() external view returns (uint256);
-        function setReserveFactor(uint256 newReserveFactorMantissa) external;
-        function setProtocolSeizeShare(uint256 newProtocolSeizeShareMantissa) external;
-        function setReduceReservesBlockDelta(uint256 delta) external;
-        function setInterestRateModel(address newInterestRateModel) external;
-        function syncCash() external;
-    }
-    #[sol(all_derives)]
-    interface Comptroller {
-        function enterMarkets(address[] calldata vTokens) external returns (uint256[] memory);
-        function exitMarket(address vToken) external returns (uint256);
-        function healAccount(address user) external;
-        function getBorrowingPower(address account) external view returns (uint256 error, uint256 liquidity, uint256 shortfall);
-        function getAccountLiquidity(address account) external view returns (uint256 error, uint256 liquidity, uint256 shortfall);
-        function setCollateralFactor(address vToken, uint256 factor, uint256 threshold) external;
-        function setLiquidationIncentive(uint256 incentive) external;
-        function setCloseFactor(uint256 factor) external;
-        function setMinLiquidatableCollateral(uint256 least) external;
-        function setActionsPaused(address[] calldata markets, uint8[] calldata actions, bool paused) external;
-    }
-    #[sol(all_derives)]
-    interface Oracle {
-        function setPrice(address asset, uint256 price) external;
-        function assetPrices(address asset) external view returns (uint256);
-    }
-    #[sol(all_derives)]
-    interface RiskFund {
-        function updateAssetsState(address comptroller, address asset) external;
-        function getPoolsBaseAssetReserves(address comptroller) external view returns (uint256);
-    }
-    #[sol(all_derives)]
-    interface Shortfall {
-        function placeBid(address comptroller, uint256 bidBps, uint256 auctionStartBlockOrTimestamp) external;
-        function auctions(address comptroller) external view returns (uint256 start, uint8 auctionType, uint8 status, uint256 seizedRiskFund, address highestBidder, uint256 highestBidBps, uint256 highestBidBlock, uint256 startBidBps);
-    }
-    #[sol(all_derives)]
-    interface RateModel {
-        function updateJumpRateModel(uint256 base, uint256 multiplier, uint256 jump, uint256 kink) external;
-    }
-}
+use crate::abi::Token;
 
 /// Blocks between two audits; they are asked for here, never by the clock.
 const AUDIT_EVERY_BLOCKS: u64 = 1;
@@ -167,8 +105,8 @@ impl World {
             ..AnvilOptions::default()
         };
         let anvil = Anvil::start(&options).await.expect("anvil starts");
-        let places = deploy(&anvil, clock);
         let accounts: Vec<Address> = anvil.request("eth_accounts", json!([])).await.expect("accounts");
+        let places = deploy(&anvil, accounts[1], clock);
         let settings = json!({
             "comptrollers": places.pools.iter().map(|pool| pool.comptroller).collect::<Vec<_>>(),
             "shortfall": places.shortfall,
@@ -254,7 +192,8 @@ impl World {
 
     /// How many events of each kind the vTokens emitted so far.
     pub(crate) async fn events(&self) -> BTreeMap<String, usize> {
-        let artifact = package().join("artifacts/contracts/VToken.sol/VToken.json");
+        let package = "tools/protocols/packages/@venusprotocol/isolated-pools/artifacts/contracts";
+        let artifact = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(package).join("VToken.sol/VToken.json");
         let artifact: Value = serde_json::from_slice(&std::fs::read(artifact).expect("an artifact")).expect("JSON");
         let abi: JsonAbi = serde_json::from_value(artifact["abi"].clone()).expect("an ABI");
         let names: BTreeMap<B256, String> = abi.events().map(|e| (e.selector(), e.name.clone())).collect();
@@ -288,19 +227,11 @@ impl World {
 }
 
 /// Runs the deploy script.
-fn deploy(anvil: &Anvil, clock: &str) -> Places {
+fn deploy(anvil: &Anvil, keeper: Address, clock: &str) -> Places {
     let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tools/protocols/venus.mjs");
-    let output = Command::new("node")
-        .arg(&script)
-        .args([&anvil.http_url(), package().to_str().expect("a path in UTF-8"), clock])
-        .output()
-        .expect("node runs");
+    let output = Command::new("node").arg(&script).args([&anvil.http_url(), &keeper.to_string(), clock]).output();
+    let output = output.expect("node runs: see tools/setup.sh protocols");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{} failed: {said}", script.display());
+    assert!(output.status.success(), "{} failed; mend: tools/setup.sh protocols\n{said}", script.display());
     serde_json::from_slice(&output.stdout).expect("addresses as JSON")
-}
-
-/// Where the package lies.
-fn package() -> PathBuf {
-    std::env::var_os("BACKSTOP_VENUS_PACKAGE").map_or_else(|| PathBuf::from("/tmp/venus/package"), PathBuf::from)
 }

@@ -1,23 +1,18 @@
-// Deploys Venus isolated pools from the package's own artifacts: two pools of three markets, an oracle, a risk fund and
-// the auction house. Prints one JSON object of addresses, and of ABIs as far as a caller needs them.
+// Deploys Venus isolated pools from the package's own artifacts: two pools of three markets, an oracle, a risk fund, the
+// auction house and the reserve that takes the protocol's share. Prints one JSON object of addresses.
 //
-//   node venus.mjs <rpc url> <folder of @venusprotocol/isolated-pools> [seconds]
+//   node tools/protocols/venus.mjs RPC_URL KEEPER [seconds]
 //
-// The node must hold its accounts unlocked, mine each transaction at once and allow contracts above 24,576 bytes. With
-// `seconds` the second pool counts seconds instead of blocks. Test-time only: nothing of the package is kept.
-
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+// The chain must allow contracts above 24,576 bytes. With `seconds` the second pool counts seconds instead of blocks. The
+// keeper needs no role; tokens and approvals are its own affair.
 import { setTimeout as pause } from 'node:timers/promises';
-import { Interface, JsonRpcProvider, MaxUint256, Network, parseEther as wad } from 'ethers';
+import { chain, ethers, inPackage, readJson, report } from './lib.mjs';
 
-const [url, folder, clock = 'blocks'] = process.argv.slice(2);
-if (!url || !folder || !['blocks', 'seconds'].includes(clock)) {
-  console.error('usage: node venus.mjs <rpc url> <folder of @venusprotocol/isolated-pools> [seconds]');
-  process.exit(2);
-}
-const rpc = new JsonRpcProvider(url, undefined, { staticNetwork: Network.from(Number(await new JsonRpcProvider(url).send('eth_chainId', []))) });
-const [owner] = await rpc.send('eth_accounts', []);
+const { Interface, MaxUint256, ZeroAddress, parseEther: wad } = ethers;
+const { rpc, deployer } = await chain();
+const owner = deployer.address;
+const clock = process.argv[4] ?? 'blocks';
+if (!['blocks', 'seconds'].includes(clock)) throw new Error(`${clock} is neither blocks nor seconds`);
 
 const BLOCKS_PER_YEAR = 1_000_000n;
 const YEAR_SECONDS = 31_536_000n;
@@ -26,7 +21,7 @@ const FIRST_BID_BLOCKS = 40;
 
 const artifact = (path) => {
   const name = path.split('/').pop();
-  return JSON.parse(readFileSync(join(folder, 'artifacts', `${path}.sol`, `${name}.json`), 'utf8'));
+  return readJson(inPackage('@venusprotocol/isolated-pools', 'artifacts', `${path}.sol`, `${name}.json`));
 };
 const interfaceOf = (path) => new Interface(artifact(path).abi);
 
@@ -71,7 +66,7 @@ const TOKEN = 'contracts/test/Mocks/MockToken';
 const access = await deploy(ACCESS);
 // Permission to call a function of any contract.
 const allow = async (signature, ...to) => {
-  for (const account of to) await call(ACCESS, access, 'giveCallPermission', ['0x0000000000000000000000000000000000000000', signature, account]);
+  for (const account of to) await call(ACCESS, access, 'giveCallPermission', [ZeroAddress, signature, account]);
 };
 
 // Prices are scaled by 36 − decimals, so that amount × price / 1e18 is dollars × 1e18.
@@ -143,7 +138,8 @@ for (const pool of POOLS) {
   const markets = {};
   for (const [name, [threshold, model, every]] of Object.entries(pool.markets)) {
     const rates = await models[model](time);
-    const initial = 10n ** BigInt(TOKENS[name].decimals + 8) ; // one vToken of 8 decimals for one token, a little more below
+    // A vToken of 8 decimals for a little more than a hundredth of a token.
+    const initial = 10n ** BigInt(TOKENS[name].decimals + 8);
     const vtoken = await proxy(VTOKEN, vtokenBeacons[pool.clock],
       [tokens[name], comptroller, rates, initial + initial / 7n, `v${name}`, `v${name}`, 8, owner, access, [shortfall, reserve], wad('0.1')]);
     if (every) await call(VTOKEN, vtoken, 'setReduceReservesBlockDelta', [every]);
@@ -156,7 +152,7 @@ for (const pool of POOLS) {
   pools.push({ name: pool.name, comptroller, markets });
 }
 
-console.log(JSON.stringify({
-  owner, access, oracle, registry, shortfall, riskFund, reserve, tokens, pools,
+report({
+  owner, oracle, registry, shortfall, riskFund, tokens, pools,
   beacons: { comptroller: comptrollerBeacon, vtoken: vtokenBeacons.blocks, shortfall: shortfallBeacon },
-}));
+});

@@ -1,1 +1,4 @@
 //! The adapter on hand-made logs and on the real contracts.
+
+mod contracts;
+mod market;
