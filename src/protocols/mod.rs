@@ -6,6 +6,7 @@
 
 pub mod aave_v3;
 pub mod morpho_blue;
+pub mod perp_v2;
 mod records;
 pub mod reference_venue;
 pub mod venus;
@@ -284,6 +285,7 @@ type Open = fn(serde_json::Value) -> Result<Arc<dyn Adapter>, String>;
 const REGISTRY: &[(&str, Open)] = &[
     (aave_v3::NAME, aave_v3::open),
     (morpho_blue::NAME, morpho_blue::open),
+    (perp_v2::NAME, perp_v2::open),
     (reference_venue::NAME, reference_venue::open),
     (venus::NAME, venus::open),
 ];

@@ -53,6 +53,27 @@ impl World {
         self.send(self.places.owner, self.places.oracle, &Oracle::setPriceCall { asset, price }).await;
     }
 
+    /// Every account supplies in one market of its pool and borrows nearly what it may in one or two.
+    pub(crate) async fn borrowers(&self, dice: &mut Dice) {
+        for (number, actor) in self.actors.iter().copied().enumerate() {
+            let pool = &self.places.pools[number % 2];
+            let markets: Vec<&Market> = pool.markets.values().collect();
+            let collateral = *dice.pick(&markets);
+            // Some far above the pools' least collateral, some near it.
+            let dollars = if number % 3 == 0 { 450 + dice.below(500) } else { 1_000 + dice.below(4_000) };
+            let mint_amount = self.worth(collateral, dollars).await;
+            self.send(actor, collateral.vtoken, &VToken::mintCall { mintAmount: mint_amount }).await;
+            let enter = Comptroller::enterMarketsCall { vTokens: vec![collateral.vtoken] };
+            self.send(actor, pool.comptroller, &enter).await;
+            self.anvil.mine(1).await.expect("mined");
+            for _ in 0..1 + dice.below(2) {
+                let debt = *dice.pick(&markets);
+                self.borrow(dice, actor, pool, debt).await;
+                self.anvil.mine(1).await.expect("mined");
+            }
+        }
+    }
+
     /// One action of one account, perhaps one that the contracts refuse.
     pub(crate) async fn act(&self, dice: &mut Dice) {
         let markets: Vec<(&Pool, &Market)> = self.markets().collect();

@@ -27,15 +27,21 @@ const EVENTS: [&str; 14] = [
 async fn figures(clock: &str, seed: u64) {
     let mut world = World::new(clock).await;
     let mut dice = Dice::new(seed);
-    let (mut cases, mut blocks) = (0, 0u64);
+    let (mut cases, mut blocks, mut reorgs) = (0, 0u64, 0);
+    world.borrowers(&mut dice).await;
     while cases < CASES {
         for _ in 0..1 + dice.below(6) {
             match dice.below(20) {
                 0..14 => world.act(&mut dice).await,
                 14..17 => world.poach(&mut dice).await,
-                17..19 => world.shake(&mut dice, 250).await,
+                17..19 => world.shake(&mut dice, 120).await,
                 _ => world.govern(&mut dice).await,
             }
+        }
+        // Now and then the latest blocks are replaced by empty ones: what they did is taken back.
+        if dice.below(30) == 0 {
+            world.anvil.reorg(1 + dice.below(4)).await.expect("reorganised");
+            reorgs += 1;
         }
         let mined = 1 + dice.below(3);
         world.anvil.mine(mined).await.expect("mined");
@@ -46,7 +52,9 @@ async fn figures(clock: &str, seed: u64) {
         }
     }
     let seen = world.events().await;
-    println!("{clock}: {cases} accounts audited over {blocks} blocks, no mismatch; events {seen:?}");
+    println!(
+        "{clock}: {cases} accounts audited over {blocks} blocks with {reorgs} reorganisations, no mismatch; events {seen:?}"
+    );
     for event in EVENTS {
         assert!(
             seen.get(event).is_some_and(|count| *count > 0),

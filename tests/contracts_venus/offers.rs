@@ -23,7 +23,7 @@ use serde_json::json;
 use crate::{
     abi::{Comptroller, Oracle, RiskFund, Shortfall, Token, VToken},
     actions::{Dice, WAD},
-    world::{Market, Pool, World},
+    world::{Pool, World},
 };
 
 /// Passes over a snapshot after one price move.
@@ -34,28 +34,6 @@ const PASSES_MAX: usize = 12;
 struct Done {
     calls: BTreeMap<String, usize>,
     gas_max: BTreeMap<String, (u64, u64)>,
-}
-
-/// Two pools of borrowers close to their limits.
-async fn borrowers(world: &mut World, dice: &mut Dice) {
-    let actors = world.actors.clone();
-    for (number, actor) in actors.into_iter().enumerate() {
-        let pool = &world.places.pools[number % 2];
-        let markets: Vec<&Market> = pool.markets.values().collect();
-        let collateral = markets[dice.below(3) as usize];
-        // Some far above the pools' least collateral, some near it.
-        let dollars = if number % 3 == 0 { 450 + dice.below(500) } else { 1_000 + dice.below(4_000) };
-        let mint_amount = world.worth(collateral, dollars).await;
-        world.send(actor, collateral.vtoken, &VToken::mintCall { mintAmount: mint_amount }).await;
-        let enter = Comptroller::enterMarketsCall { vTokens: vec![collateral.vtoken] };
-        world.send(actor, pool.comptroller, &enter).await;
-        world.anvil.mine(1).await.expect("mined");
-        for _ in 0..1 + dice.below(2) {
-            let debt = markets[dice.below(3) as usize];
-            world.borrow(dice, actor, pool, debt).await;
-            world.anvil.mine(1).await.expect("mined");
-        }
-    }
 }
 
 /// Gives the risk fund so many dollars for a pool.
@@ -286,7 +264,7 @@ async fn what_is_offered_works_and_what_works_is_offered() {
     let mut world = World::new("blocks").await;
     let mut dice = Dice::new(7);
     let mut done = Done::default();
-    borrowers(&mut world, &mut dice).await;
+    world.borrowers(&mut dice).await;
     let mut asked = 0;
     for (asset, parts) in [
         ("eth", 930),

@@ -4,5 +4,6 @@
 mod aave_v3;
 #[allow(dead_code, reason = "not every protocol's module needs all of it")]
 mod harness;
+mod morpho_blue;
 mod morpho_blue_scenes;
 mod venus;

@@ -50,23 +50,22 @@ pub(super) struct BadDebt {
 pub(super) fn bad_debt(snapshot: &Snapshot, shortfall: Option<Address>, ahead: &PoolNow, slots: Slots) -> BadDebt {
     let owed = owed(ahead);
     let segment = SegmentId(ahead.pool.number);
-    let auction = state::find::<Auction>(&snapshot.book, ahead.comptroller.into_word()).ok().flatten();
-    let auction = auction.filter(|auction| auction.open);
-    let mut found = BadDebt::default();
+    let id = ahead.comptroller.into_word();
+    let fund = state::find::<Fund>(&snapshot.book, id).ok().flatten().unwrap_or_default();
+    let value = scaled(fund.reserves, fund.price).unwrap_or_default();
+    let mut found = BadDebt { fund: FundState { balance: value, spendable: value }, ..BadDebt::default() };
+    let auction = state::find::<Auction>(&snapshot.book, id).ok().flatten().filter(|auction| auction.open);
     if owed.is_zero() && auction.is_none() {
         return found;
     }
     if !owed.is_zero() {
         found.deficits.push(Deficit { scope: Scope::Segment(segment), amount: owed });
     }
-    let house = House::known(&snapshot.book);
-    let (Some(shortfall), Some(house)) = (shortfall, house) else {
-        found.shortages.push(stands(segment, format!("bad debt of {owed} stands and no auction house is configured")));
+    let Some((shortfall, house)) = shortfall.zip(House::known(&snapshot.book)) else {
+        let detail = format!("bad debt of {owed} stands and there is no auction house: set shortfall if there is one");
+        found.shortages.push(stands(segment, detail));
         return found;
     };
-    let fund = state::find::<Fund>(&snapshot.book, ahead.comptroller.into_word()).ok().flatten().unwrap_or_default();
-    let value = scaled(fund.reserves, fund.price).unwrap_or_default();
-    found.fund = FundState { balance: value, spendable: value };
     let stage = Stage { ahead, shortfall, house, fund, owed, segment, slot: slots };
     match auction {
         None => stage.start(&mut found, IntentKind::StartAuction),

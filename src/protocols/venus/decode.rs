@@ -368,7 +368,7 @@ impl Decoder<'_> {
         Ok(())
     }
 
-    /// Rules that were never read are read when they are first needed.
+    /// Rules that were never read are read at this block's end.
     fn edit_house(&mut self, change: impl FnOnce(&mut House)) -> Result<(), Refused> {
         let Some(words) = self.draft.record(&House::KEY) else { return Ok(()) };
         let mut house = House::from_record(words).ok_or("the auction house's record is malformed")?;

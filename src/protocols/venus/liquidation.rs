@@ -282,10 +282,16 @@ impl Debtor<'_> {
         intent
     }
 
-    /// One market whose interest is not stored yet.
+    /// One market whose interest is not stored yet and moves the account's figures.
     fn bring_up_to_date(&self) -> Option<Intent> {
-        let entered = self.account.entered.iter().filter_map(|id| self.pool.market(*id).ok());
-        let stale = entered.into_iter().find(|market| market.listing.listed && market.stored != market.accrued)?;
+        let moves = |market: &&MarketNow| {
+            let (stored, accrued) = (&market.stored, &market.accrued);
+            let owes = self.account.debts.contains_key(&market.id()) && stored.borrow_index != accrued.borrow_index;
+            let holds = self.account.tokens.contains_key(&market.id());
+            market.listing.listed && (owes || (holds && stored.exchange_rate() != accrued.exchange_rate()))
+        };
+        let mut entered = self.account.entered.iter().filter_map(|id| self.pool.market(*id).ok());
+        let stale = entered.find(moves)?;
         let mut intent =
             self.bare(IntentKind::Liquidate, payload(stale.vtoken, &IVToken::accrueInterestCall {}), U256::ZERO);
         intent.gas = GAS_ACCRUE;

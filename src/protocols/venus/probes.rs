@@ -200,7 +200,7 @@ fn sums(snapshot: &Snapshot, market: &MarketNow) -> Vec<Probe> {
 
 fn price(snapshot: &Snapshot, market: &MarketNow) -> Option<Probe> {
     let oracle = state::load::<Pool>(&snapshot.book, market.listing.comptroller).ok()?.oracle;
-    let known = market.listing.listed && !market.price.is_zero();
+    let known = !market.price.is_zero();
     let call = IOracle::getUnderlyingPriceCall { vToken: market.vtoken };
     known.then(|| probe(of("price", market.vtoken), oracle, call, market.price.abi_encode()))
 }

@@ -4,11 +4,11 @@
 //! |---|---|---|
 //! | 0 | the oracle's price of every market | every block |
 //! | 0 | all that a market was before it was announced, and what it never announces | once a market |
-//! | 0 | the auction house's rules | once, when the first bad debt stands |
+//! | 0 | the auction house's rules | once, as soon as it is there |
 //! | 1 | parameters of a rate model | once a model |
-//! | 1 | a pool's reserves in the risk fund, and their token | every block while the pool has bad debt or an auction |
+//! | 1 | a pool's reserves in the risk fund, and their token | every block |
 //! | 2 | the rate of a market whose model has an unknown form | every block |
-//! | 2 | the oracle's price of the risk fund's token | as its reserves |
+//! | 2 | the oracle's price of the risk fund's token | every block |
 //!
 //! A view that reverts gives no price, or tells that a model has another form. A contract that is not there yet answers
 //! with nothing and is asked again.
@@ -24,7 +24,7 @@ use super::{
     abi::{IOracle, IRateModel, IRiskFund, IShortfall, IVToken},
     account::Account,
     rates::RateModel,
-    state::{self, Auction, Balances, Fund, House, Listing, Pool, Price, Rate, Stored},
+    state::{self, Balances, Fund, House, Listing, Pool, Price, Rate, Stored},
 };
 use crate::{
     positions::{Book, Delta, Draft, LegKind, RecordKey},
@@ -50,8 +50,8 @@ fn read(kind: u16, record: Address, to: Address, call: impl SolCall) -> Read {
 fn prices(book: &Book) -> impl Iterator<Item = Read> {
     state::all::<Listing>(book).filter_map(|(vtoken, listing)| {
         let oracle = state::load::<Pool>(book, listing.comptroller).ok()?.oracle;
-        let asked = listing.listed && !oracle.is_zero();
-        asked.then(|| read(Price::KIND, vtoken, oracle, IOracle::getUnderlyingPriceCall { vToken: vtoken }))
+        (!oracle.is_zero())
+            .then(|| read(Price::KIND, vtoken, oracle, IOracle::getUnderlyingPriceCall { vToken: vtoken }))
     })
 }
 
@@ -92,18 +92,15 @@ fn listings(book: &Book) -> impl Iterator<Item = Read> {
     })
 }
 
-/// Pools whose bad debt or auction makes the auction house matter, with their oracles.
-fn indebted(book: &Book) -> BTreeMap<Address, Address> {
-    let owing = state::all::<Listing>(book)
-        .filter(|(vtoken, _)| state::load::<Balances>(book, *vtoken).is_ok_and(|sums| !sums.bad_debt.is_zero()));
-    let auctioned = state::all::<Auction>(book).filter(|(_, auction)| auction.open).map(|(comptroller, _)| comptroller);
-    let pools: BTreeSet<Address> = owing.map(|(_, listing)| listing.comptroller).chain(auctioned).collect();
+/// Pools that have a market, with their oracles.
+fn pools(book: &Book) -> BTreeMap<Address, Address> {
+    let pools: BTreeSet<Address> = state::all::<Listing>(book).map(|(_, listing)| listing.comptroller).collect();
     let oracle = |pool: Address| Some((pool, state::load::<Pool>(book, pool).ok()?.oracle));
     pools.into_iter().filter_map(oracle).collect()
 }
 
 fn house(settings: &Settings, book: &Book) -> impl Iterator<Item = Read> {
-    let unread = book.record(&House::KEY).is_none() && !indebted(book).is_empty();
+    let unread = book.record(&House::KEY).is_none() && !pools(book).is_empty();
     let asked = settings.shortfall.filter(|_| unread);
     asked.into_iter().flat_map(|house| {
         let calls = [
@@ -145,7 +142,7 @@ fn models(book: &Book) -> impl Iterator<Item = Read> {
 fn funds(book: &Book) -> impl Iterator<Item = Read> {
     let fund = House::known(book).map(|house| house.risk_fund);
     fund.into_iter().flat_map(|fund| {
-        indebted(book).into_keys().flat_map(move |comptroller| {
+        pools(book).into_keys().flat_map(move |comptroller| {
             [
                 read(Fund::KIND, comptroller, fund, IRiskFund::convertibleBaseAssetCall {}),
                 read(Fund::KIND, comptroller, fund, IRiskFund::getPoolsBaseAssetReservesCall { comptroller }),
@@ -161,7 +158,7 @@ fn rates(book: &Book) -> impl Iterator<Item = Read> {
 }
 
 fn fund_prices(book: &Book) -> impl Iterator<Item = Read> {
-    indebted(book).into_iter().filter_map(|(comptroller, oracle)| {
+    pools(book).into_iter().filter_map(|(comptroller, oracle)| {
         let asset = state::load::<Fund>(book, comptroller).ok()?.asset;
         Some(read(Fund::KIND, comptroller, oracle, IOracle::getPriceCall { asset }))
     })
@@ -274,9 +271,10 @@ fn model(answers: &Answers) -> Result<Option<RateModel>, String> {
             RateModel::OneKink { base, multiplier, jump, kink }
         }
         ((Some(base), Some(multiplier), None, None), None) => RateModel::Straight { base, multiplier },
-        (_, Some(&[base, multiplier, kink, second_base, second_multiplier, second_kink, jump])) => {
-            RateModel::TwoKinks { base, multiplier, kink, second_base, second_multiplier, second_kink, jump }
-        }
+        (
+            (None, None, None, None),
+            Some(&[base, multiplier, kink, second_base, second_multiplier, second_kink, jump]),
+        ) => RateModel::TwoKinks { base, multiplier, kink, second_base, second_multiplier, second_kink, jump },
         _ => RateModel::Unknown,
     }))
 }

@@ -1,1 +1,6 @@
 //! The adapter as a whole, on logs built by hand.
+
+mod applying;
+mod fixture;
+mod offering;
+mod random;

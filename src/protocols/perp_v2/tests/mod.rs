@@ -1,0 +1,4 @@
+mod applying;
+mod chain;
+mod contracts;
+mod refusing;
