@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     super::{
+        NAME,
         abi::{IErrors, IPool},
         choice,
         decode::id,
@@ -16,6 +17,7 @@ use super::{
     market::{Dice, Market, Seen, log_of},
 };
 use crate::{
+    demo::contracts,
     positions::{Book, Draft, RecordKey, Snapshot},
     protocols::{Disposition, records::Stored},
     scanner::Valuation,
@@ -42,6 +44,9 @@ struct Compared {
 /// in between the same integers for accounts and for liquidations.
 #[tokio::test(flavor = "multi_thread")]
 async fn accounts_and_liquidations_are_the_pools_to_the_last_unit() {
+    if !contracts::at_hand(NAME) {
+        return;
+    }
     let mut market = Market::open(14).await;
     let mut dice = Dice(11);
     let mut compared = Compared::default();

@@ -1,8 +1,6 @@
 //! A real market on a chain of its own, with accounts that act at random and the adapter that follows them.
 #![expect(non_snake_case, reason = "fields are named as the contracts name them")]
 
-use std::{path::Path, process::Command};
-
 use alloy::{
     primitives::{B256, U64, keccak256},
     sol,
@@ -12,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::super::{
-    AaveV3, Settings,
+    AaveV3, NAME, Settings,
     abi::{IPool, IPoolAddressesProvider},
     choice,
     margin::{Account, ReserveNow},
@@ -20,7 +18,10 @@ use super::super::{
     state::{self, Reserve},
 };
 use crate::{
-    demo::anvil::{Anvil, AnvilOptions},
+    demo::{
+        anvil::{Anvil, AnvilOptions},
+        contracts,
+    },
     positions::{Book, Delta, Snapshot},
     protocols::{Adapter, Read, records},
     types::{Address, BlockRef, Bytes, Call, CallOutcome, Log, LogFilter, U256},
@@ -147,10 +148,11 @@ impl Market {
             AnvilOptions { block_gas_limit: 300_000_000, states_kept_blocks: 2_000, ..AnvilOptions::default() };
         let anvil = Anvil::start(&options).await.unwrap();
         anvil.command("anvil_autoImpersonateAccount", json!([true])).await.unwrap();
-        let deployed = deploy(&anvil.http_url());
+        let keeper = Address::from_word(keccak256("keeper"));
+        let deployed = contracts::deploy(NAME, &anvil.http_url(), keeper).unwrap();
+        let deployed: Deployed = serde_json::from_value(deployed).unwrap();
         let named = |name: &str| Address::from_word(keccak256(name));
         let users: Vec<Address> = (0..users).map(|n| named(&format!("user {n}"))).collect();
-        let keeper = named("keeper");
         let settings = Settings {
             addresses_provider: deployed.addresses_provider,
             pool: deployed.pool,
@@ -494,15 +496,6 @@ impl Market {
         let CallOutcome::Returned(word) = answer else { panic!("the registry answers") };
         Address::from_word(B256::from_slice(&word))
     }
-}
-
-fn deploy(url: &str) -> Deployed {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/protocols/aave_v3.mjs");
-    let output = Command::new("node").arg(&script).args([url, &Address::repeat_byte(0xee).to_string()]).output();
-    let output = output.expect("node cannot be started; run tools/setup.sh protocols");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "the market cannot be deployed; run tools/setup.sh protocols:\n{said}");
-    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 async fn head(anvil: &Anvil) -> BlockRef {
