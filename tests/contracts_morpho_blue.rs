@@ -166,22 +166,25 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        let anvil = Anvil::start(&AnvilOptions::default()).await.unwrap();
-        anvil.command("anvil_autoImpersonateAccount", json!([true])).await.unwrap();
-        anvil.set_balance(KEEPER, WAD * U256::from(1_000)).await.unwrap();
-        let deployed = contracts::deploy("morpho_blue", &anvil.http_url(), KEEPER).unwrap();
-        let places: Places = serde_json::from_value(deployed).unwrap();
-        for token in places.tokens.iter().copied() {
+        let anvil = Anvil::start(&AnvilOptions::default()).await.expect("anvil answers");
+        anvil.command("anvil_autoImpersonateAccount", json!([true])).await.expect("anvil answers");
+        anvil.set_balance(KEEPER, WAD * U256::from(1_000)).await.expect("anvil answers");
+        let deployed = contracts::deploy("morpho_blue", &anvil.http_url(), KEEPER).expect("the contracts are deployed");
+        let places: Places = serde_json::from_value(deployed).expect("JSON of the expected form");
+        for token in &places.tokens {
             for account in [KEEPER, places.morpho] {
                 let data = Bytes::from(Token::setBalanceCall { account, amount: U256::MAX >> 16 }.abi_encode());
                 let give = json!([{ "from": places.owner, "to": token, "input": data }]);
-                anvil.request::<B256>("eth_sendTransaction", give).await.unwrap();
+                anvil.request::<B256>("eth_sendTransaction", give).await.expect("anvil answers");
             }
         }
         let settings = json!({ "morpho": places.morpho, "adaptive_curve_irm": places.curve, "markets": "all" });
-        let adapter = protocols::adapter("morpho_blue", settings).unwrap();
-        let block: Value = anvil.request("eth_getBlockByNumber", json!(["latest", false])).await.unwrap();
-        let number = |name: &str| serde_json::from_value::<U64>(block[name].clone()).unwrap().to::<u64>();
+        let adapter = protocols::adapter("morpho_blue", settings).expect("the adapter takes it");
+        let block: Value =
+            anvil.request("eth_getBlockByNumber", json!(["latest", false])).await.expect("anvil answers");
+        let number = |name: &str| {
+            serde_json::from_value::<U64>(block[name].clone()).expect("JSON of the expected form").to::<u64>()
+        };
         // far enough for any time since the last update to have passed
         let timestamp = number("timestamp") + 300_000_000;
         let (hash, parent_hash) = (B256::ZERO, B256::ZERO);
@@ -225,8 +228,9 @@ impl World {
         let time = json!({ "time": U64::from(self.head.timestamp) });
         let block = json!({ "blockOverrides": time, "stateOverrides": self.overrides(case), "calls": calls });
         let payload = json!({ "blockStateCalls": [block], "validation": false, "traceTransfers": false });
-        let answer: Value = self.anvil.request("eth_simulateV1", json!([payload, "latest"])).await.unwrap();
-        answer[0]["calls"].as_array().unwrap().iter().map(outcome).collect()
+        let answer: Value =
+            self.anvil.request("eth_simulateV1", json!([payload, "latest"])).await.expect("anvil answers");
+        answer[0]["calls"].as_array().expect("JSON of the expected form").iter().map(outcome).collect()
     }
 
     fn log(&self, event: &(impl SolEvent + IntoLogData)) -> Log {
@@ -253,7 +257,8 @@ impl World {
         ];
         let mut book = Book::default();
         let created = BlockRef { timestamp: self.head.timestamp - case.elapsed, ..self.head };
-        book.apply(&self.adapter.apply(&book, &created, &logs).unwrap().delta).unwrap();
+        book.apply(&self.adapter.apply(&book, &created, &logs).expect("the adapter takes it").delta)
+            .expect("the adapter takes it");
         self.read(case, &mut book).await;
         Snapshot { block: self.head, book }
     }
@@ -264,26 +269,28 @@ impl World {
         let calls: Vec<Call> = reads.iter().map(|read| read.call.clone()).collect();
         let outcomes = self.simulate(case, &calls).await;
         let answers: Vec<_> = reads.into_iter().zip(outcomes.into_iter().map(answer)).collect();
-        book.apply(&self.adapter.absorb(book, &self.head, &answers).unwrap()).unwrap();
+        book.apply(&self.adapter.absorb(book, &self.head, &answers).expect("the adapter takes it"))
+            .expect("the adapter takes it");
     }
 
     fn key(&self, case: &Case) -> UnitKey {
-        UnitKey::new([self.places.markets[case.market].id().as_slice(), BORROWER.as_slice()].concat()).unwrap()
+        UnitKey::new([self.places.markets[case.market].id().as_slice(), BORROWER.as_slice()].concat())
+            .expect("a unit key")
     }
 }
 
 fn outcome(call: &Value) -> Outcome {
     let logs = call["logs"].as_array().into_iter().flatten().map(|log| Log {
-        address: serde_json::from_value(log["address"].clone()).unwrap(),
-        topics: serde_json::from_value(log["topics"].clone()).unwrap(),
-        data: serde_json::from_value(log["data"].clone()).unwrap(),
+        address: serde_json::from_value(log["address"].clone()).expect("JSON of the expected form"),
+        topics: serde_json::from_value(log["topics"].clone()).expect("JSON of the expected form"),
+        data: serde_json::from_value(log["data"].clone()).expect("JSON of the expected form"),
         block_number: 0,
         block_hash: B256::ZERO,
         tx_hash: B256::ZERO,
         log_index: 0,
     });
     let error = serde_json::from_value(call["error"]["data"].clone());
-    let returned: Bytes = serde_json::from_value(call["returnData"].clone()).unwrap();
+    let returned: Bytes = serde_json::from_value(call["returnData"].clone()).expect("JSON of the expected form");
     let data = if returned.is_empty() { error.unwrap_or_default() } else { returned };
     Outcome { success: call["status"] == json!("0x1"), data, logs: logs.collect() }
 }
@@ -305,7 +312,7 @@ impl World {
     async fn compare(&self, case: &Case, tally: &mut Tally) {
         let snapshot = self.snapshot(case).await;
         let key = self.key(case);
-        let unit = snapshot.book.unit(&key).unwrap();
+        let unit = snapshot.book.unit(&key).expect("a unit of the cache");
         let params = self.places.markets[case.market].params();
         let one_share = Morpho::liquidateCall {
             marketParams: params.clone(),
@@ -349,11 +356,12 @@ impl World {
         for (probe, outcome) in probes.iter().zip(&outcomes) {
             assert_eq!(outcome.data, probe.expected, "{}: {case:?}", probe.subject);
         }
-        let totals = Morpho::marketCall::abi_decode_returns(&outcomes.last().unwrap().data).unwrap();
+        let totals = Morpho::marketCall::abi_decode_returns(&outcomes.last().expect("an outcome").data)
+            .expect("return data of the view");
         let (assets, shares) = (U256::from(totals.borrowAssets), U256::from(totals.borrowShares));
         let debt = (case.shares * (assets + U256::ONE)).div_ceil(shares + U256::from(1_000_000));
         let value = case.collateral * case.price / scale();
-        let signed = |x: U256| I256::try_from(x).unwrap();
+        let signed = |x: U256| I256::try_from(x).expect("a figure of 255 bits");
         assert_eq!(equity, signed(value) - signed(debt), "equity: {case:?}");
         assert_eq!(surplus, signed(value * listing.lltv / WAD) - signed(debt), "surplus: {case:?}");
     }
@@ -363,12 +371,12 @@ impl World {
     async fn liquidate(&self, case: &Case, snapshot: &Snapshot, tally: &mut Tally) {
         let report = scan(self.adapter.as_ref(), snapshot, &ScanSettings { at_risk_health_factor_bps: 11_000 });
         let cases = self.adapter.cases(snapshot, &report, false);
-        let offered = cases.into_values().next().unwrap().offered.unwrap();
+        let offered = cases.into_values().next().expect("a case").offered.expect("an offer");
         let key = self.key(case);
         let ours = offered.intents.into_iter().find(|intent| intent.scope.unit() == Some(&key));
         let intent = ours.unwrap_or_else(|| panic!("nothing is offered: {case:?}"));
         let parties = Parties { sender: KEEPER, proceeds: KEEPER };
-        let call = self.adapter.build(&[step(&intent)], &parties).unwrap();
+        let call = self.adapter.build(&[step(&intent)], &parties).expect("the adapter takes it");
         let mut book = snapshot.book.clone();
         let probes_of = |book: &Book| {
             let after = Snapshot { block: self.head, book: book.clone() };
@@ -387,7 +395,8 @@ impl World {
         tally.with_bad_debt += usize::from(effects.iter().any(|effect| matches!(effect, Effect::BadDebt { .. })));
         kept(&intent, &effects, case);
         let morphos: Vec<Log> = done.logs.iter().filter(|log| log.address == self.places.morpho).cloned().collect();
-        book.apply(&self.adapter.apply(&book, &self.head, &morphos).unwrap().delta).unwrap();
+        book.apply(&self.adapter.apply(&book, &self.head, &morphos).expect("the adapter takes it").delta)
+            .expect("the adapter takes it");
         for (probe, outcome) in probes_of(&book).iter().zip(&outcomes[1..]) {
             assert_eq!(outcome.data, probe.expected, "after: {}: {case:?}", probe.subject);
         }
