@@ -15,6 +15,7 @@ use alloy::{
 };
 use anyhow::{Context, Result, ensure};
 use backstop::{
+    demo::anvil::AnvilOptions,
     positions::Snapshot,
     protocols::Adapter,
     types::{BlockRef, Call, CallOutcome, UnitKey},
@@ -285,6 +286,11 @@ fn key(account: Address) -> UnitKey {
 
 impl Playground for Market {
     const NAME: &'static str = "aave_v3";
+
+    /// Setting the scene takes more than a thousand blocks, and the daemon reads prices at some of them.
+    fn chain() -> AnvilOptions {
+        AnvilOptions { block_gas_limit: 300_000_000, states_kept_blocks: 4_096, ..AnvilOptions::default() }
+    }
 
     async fn deploy(chain: &Chain, deployed: Value, keeper: Address, dice: &mut Dice) -> Result<Self> {
         let deployed: Deployed = serde_json::from_value(deployed)?;
