@@ -4,18 +4,17 @@
 use alloy::{
     primitives::{B256, U64, keccak256},
     sol,
-    sol_types::{SolCall, SolEvent},
+    sol_types::SolCall,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::super::{
     AaveV3, NAME, Settings,
-    abi::{IPool, IPoolAddressesProvider},
-    choice,
+    abi::IPoolAddressesProvider,
     margin::{Account, ReserveNow},
     reads::UMBRELLA,
-    state::{self, Reserve},
+    state,
 };
 use crate::{
     demo::{
@@ -23,7 +22,7 @@ use crate::{
         contracts,
     },
     positions::{Book, Delta, Snapshot},
-    protocols::{Adapter, Read, records},
+    protocols::{Adapter, Read},
     types::{Address, BlockRef, Bytes, Call, CallOutcome, Log, LogFilter, U256},
 };
 
@@ -117,28 +116,8 @@ pub(super) struct Market {
     pub(super) book: Book,
     pub(super) block: BlockRef,
     pub(super) deltas: Vec<Delta>,
-    /// What the logs told of.
-    pub(super) seen: Seen,
     /// Prices as they were told last.
     prices: Vec<U256>,
-}
-
-/// Rare events of a run, so that one without them fails.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Seen {
-    pub(super) in_a_tokens: usize,
-    pub(super) deficits: usize,
-    pub(super) covers: usize,
-}
-
-impl Seen {
-    fn note(&mut self, log: &Log) {
-        let paid_out = IPool::LiquidationCall::decode_raw_log(&log.topics, &log.data);
-        self.in_a_tokens += usize::from(paid_out.is_ok_and(|event| event.receiveAToken));
-        let topic = log.topics.first().copied();
-        self.deficits += usize::from(topic == Some(IPool::DeficitCreated::SIGNATURE_HASH));
-        self.covers += usize::from(topic == Some(IPool::DeficitCovered::SIGNATURE_HASH));
-    }
 }
 
 impl Market {
@@ -163,18 +142,8 @@ impl Market {
         let prices = deployed.reserves.iter().map(|reserve| reserve.price.parse().unwrap()).collect();
         let block = block_at(&anvil, 0).await;
         let adapter = AaveV3::new(settings);
-        let market = Self {
-            anvil,
-            deployed,
-            adapter,
-            users,
-            keeper,
-            book: Book::default(),
-            block,
-            deltas: vec![],
-            seen: Seen::default(),
-            prices,
-        };
+        let market =
+            Self { anvil, deployed, adapter, users, keeper, book: Book::default(), block, deltas: vec![], prices };
         market.fund().await;
         market
     }
@@ -242,7 +211,7 @@ impl Market {
         let amount = self.amount(dice, at);
         let max = U256::MAX;
         let pool = self.deployed.pool;
-        match dice.below(28) {
+        match dice.below(24) {
             0..=5 => {
                 self.send(user, pool, IActions::supplyCall { asset, amount, onBehalfOf: user, referralCode: 0 }).await
             }
@@ -283,42 +252,20 @@ impl Market {
                 self.reprice(at, price.max(U256::ONE)).await;
                 true
             }
-            23 => self.cover().await,
-            _ => self.liquidate_somebody(dice).await,
-        }
-    }
-
-    /// Covers what deficits there are.
-    async fn cover(&self) -> bool {
-        let mut covered = false;
-        for (_, reserve) in records::all::<Reserve>(&self.book).filter(|(_, reserve)| !reserve.deficit.is_zero()) {
-            let call = IActions::eliminateReserveDeficitCall { asset: reserve.asset, amount: U256::MAX };
-            covered |= self.send(self.keeper, self.deployed.pool, call).await;
-        }
-        covered
-    }
-
-    /// Liquidates the first account that can be, for aTokens or what is under them.
-    async fn liquidate_somebody(&self, dice: &mut Dice) -> bool {
-        let snapshot = self.snapshot();
-        for user in &self.users {
-            let Some(unit) = snapshot.book.unit(&state::unit_key(*user)) else { continue };
-            let account = Account::of(&snapshot, unit, |id| ReserveNow::load(&snapshot, id)).unwrap();
-            let choices = choice::choices(&account, snapshot.block.timestamp, true);
-            if choices.is_empty() {
-                continue;
+            _ => {
+                let debtAsset = dice.pick(&self.deployed.reserves).asset;
+                let borrower = *dice.pick(&self.users);
+                let receiveAToken = dice.below(3) > 0;
+                let call = IActions::liquidationCallCall {
+                    collateralAsset: asset,
+                    debtAsset,
+                    borrower,
+                    debtToCover: max,
+                    receiveAToken,
+                };
+                self.send(self.keeper, pool, call).await
             }
-            let choice = dice.pick(&choices);
-            let call = IActions::liquidationCallCall {
-                collateralAsset: choice.collateral.now.reserve.asset,
-                debtAsset: choice.debt.now.reserve.asset,
-                borrower: *user,
-                debtToCover: choice.cover,
-                receiveAToken: dice.below(2) == 0,
-            };
-            return self.send(self.keeper, self.deployed.pool, call).await;
         }
-        false
     }
 
     async fn govern(&self, dice: &mut Dice) -> bool {
@@ -426,7 +373,6 @@ impl Market {
                 logs = self::logs(&self.anvil, block.hash, &filter).await;
             };
             assert_eq!(applied.unknown_events, 0, "block {number}");
-            logs.iter().for_each(|log| self.seen.note(log));
             self.take(applied.delta);
             self.block = block;
             for round in 0.. {

@@ -1,8 +1,4 @@
-//! The adapter on hand-made logs and on the real contracts.
+//! The adapter on the real contracts.
 
-mod applying;
-mod casing;
 mod contracts;
-mod fixture;
 mod market;
-mod sending;
