@@ -1,7 +1,9 @@
 //! The daemon as a process on real protocols' contracts. `harness` says how a protocol's module is written; each module
 //! has one test of its protocol's name, which `make e2e PROTOCOL=name` runs alone.
 
+mod aave_v3;
 #[allow(dead_code, reason = "not every protocol's module needs all of it")]
 mod harness;
+mod morpho_blue;
 mod morpho_blue_scenes;
 mod venus;

@@ -3,6 +3,8 @@
 //!
 //! Must not: hold anything but bindings.
 
+#![expect(clippy::too_many_arguments, reason = "the bindings of events of many arguments")]
+
 use alloy::sol;
 
 sol! {

@@ -1,1 +1,8 @@
 //! The adapter on hand-made logs and on the real contracts.
+
+mod applying;
+mod casing;
+mod contracts;
+mod fixture;
+mod market;
+mod sending;
