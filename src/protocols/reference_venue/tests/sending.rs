@@ -307,7 +307,8 @@ fn units_are_found_by_every_word_an_operator_has_for_them() {
 
 #[test]
 fn the_registry_builds_it_by_its_word() {
-    let word = known_adapters()[0];
+    let word = super::super::NAME;
+    assert!(known_adapters().contains(&word));
     let built = adapter(word, serde_json::json!({ "clearinghouse": CLEARINGHOUSE })).unwrap();
     assert_eq!(built.manifest(KEEPER).adapter, word);
     let refused = adapter(word, serde_json::json!({ "clearing_house": CLEARINGHOUSE })).err().unwrap().to_string();
