@@ -59,20 +59,22 @@ fn an_intent_becomes_the_call_of_its_form() {
     assert_eq!((call.seizedAssets, call.repaidShares), (uint(900_000), uint(0)));
 }
 
+/// Why an intent that was changed so is not built.
+fn refusal_of(change: impl FnOnce(&mut Intent)) -> String {
+    let mut changed = intent(900_000);
+    change(&mut changed);
+    built(&[step(changed)]).unwrap_err()
+}
+
 #[test]
 fn what_is_no_intent_of_ours_is_refused() {
-    let with = |change: fn(&mut Intent)| {
-        let mut changed = intent(900_000);
-        change(&mut changed);
-        built(&[step(changed)]).unwrap_err()
-    };
     assert!(built(&[]).unwrap_err().contains("not exactly one"));
     assert!(built(&[step(intent(1)), step(intent(1))]).unwrap_err().contains("not exactly one"));
-    assert!(with(|i| i.kind = IntentKind::Heal).contains("an intent to heal"));
-    assert!(with(|i| i.scope = Scope::Segment(state::segment_id(1))).contains("no borrower"));
-    assert!(with(|i| i.scope = Scope::Unit(UnitKey::new(vec![1]).unwrap())).contains("no borrower"));
-    assert!(with(|i| i.scope = Scope::Unit(key(0, 2))).contains("of another market"));
-    assert!(with(|i| i.payload = Bytes::from_static(&[1, 2])).contains("payload"));
+    assert!(refusal_of(|i| i.kind = IntentKind::Heal).contains("an intent to heal"));
+    assert!(refusal_of(|i| i.scope = Scope::Segment(state::segment_id(1))).contains("no borrower"));
+    assert!(refusal_of(|i| i.scope = Scope::Unit(UnitKey::new(vec![1]).unwrap())).contains("no borrower"));
+    assert!(refusal_of(|i| i.scope = Scope::Unit(key(0, 2))).contains("of another market"));
+    assert!(refusal_of(|i| i.payload = Bytes::from_static(&[1, 2])).contains("payload"));
     let amounts = |seized: u128, shares: u128| {
         let payload = Payload { marketParams: params(1), seizedAssets: uint(seized), repaidShares: uint(shares) };
         let mut changed = intent(900_000);
