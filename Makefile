@@ -35,6 +35,12 @@ test-unit: ## Tests of the library alone, without a whole daemon
 	@tools/setup.sh rust anvil postgres
 	$(CARGO) test --locked --lib
 
+.PHONY: plans
+plans: ## PLANS=1000000 random recovery plans, each executed on a second venue and held against its ledger
+	@tools/setup.sh rust
+	BACKSTOP_PLANS=$(or $(PLANS),1000000) $(CARGO) test --locked --lib -- --nocapture \
+	    recovery::tests::random_plans
+
 .PHONY: test-e2e
 test-e2e: ## Whole daemons as processes, on real chains
 	@tools/setup.sh rust anvil postgres

@@ -104,7 +104,8 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
             ops::end_on_panic();
             let stop = CancellationToken::new();
             ops::stop_on_signals(stop.clone())?;
-            run::run(config, stop).await
+            let source = run::reload::ConfigSource { files: args.files, environment: environment() };
+            run::run(config, source, stop).await
         }
         Command::Check(args) => check::check(&args.load()?).await,
         Command::Migrate(args) => {

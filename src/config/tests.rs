@@ -175,6 +175,22 @@ const FAULTS: &[(&str, &str)] = &[
         "config: deployments.eth.recovery.tiers[0].absorb_max: is 0; leave the tier out instead",
     ),
     (
+        "deployments.eth.recovery.tiers = [{ tier = 'liquidate', floor = '5' }]",
+        "config: deployments.eth.recovery.tiers[0].floor: is for tiers with a fund behind them (insurance_fund); take it out",
+    ),
+    (
+        "deployments.eth.recovery.segments.core.tiers = [{ tier = 'liquidate' }]",
+        "config: deployments.eth.recovery.segments.core: \"core\" is no segment; write its number",
+    ),
+    (
+        "deployments.eth.recovery.segments.7.tiers = []",
+        "config: deployments.eth.recovery.segments.7.tiers: is empty; write at least { tier = \"liquidate\" }",
+    ),
+    (
+        "ops.token_env = 'NOPE'",
+        "config: ops.token_env: environment variable NOPE does not hold a token; set it to at least 16 characters",
+    ),
+    (
         "deployments.eth.executor.signer.kind = 'paper'",
         "config: deployments.eth.executor.signer.kind: unknown word \"paper\"; write one of: watch, env, key_file, keystore",
     ),
@@ -278,10 +294,12 @@ fn secrets_never_come_out() {
         secret_env = 'HOOK_SECRET'
         min_severity = 'info'
         timeout_ms = 1000";
-    let config = load(&[LEAST, webhook], &[("HOOK_SECRET", "HOOKSECRET")]).unwrap();
+    let variables = [("HOOK_SECRET", "HOOKSECRET"), ("OPS_TOKEN", "OPSTOKENOPSTOKEN")];
+    let config = load(&[LEAST, webhook, "ops.token_env = 'OPS_TOKEN'"], &variables).unwrap();
+    assert_eq!(config.ops.token.as_ref().unwrap().expose(), "OPSTOKENOPSTOKEN");
     assert_eq!(config.alerts.webhooks[0].secret.as_ref().unwrap().expose(), "HOOKSECRET");
     let shown = format!("{config:?}{}{}", config.redacted_toml(), eth(&config).redacted_json());
-    for secret in ["DBPASS", "RPCPASS", "RPCKEY", "HOOKPATH", "HOOKSECRET"] {
+    for secret in ["DBPASS", "RPCPASS", "RPCKEY", "HOOKPATH", "HOOKSECRET", "OPSTOKENOPSTOKEN"] {
         assert!(!shown.contains(secret), "{secret} is shown: {shown}");
     }
     assert!(shown.contains("rpc.example.org") && shown.contains("HOOK_SECRET"));
@@ -305,7 +323,7 @@ fn the_effective_configuration_reads_back() {
 
 #[test]
 fn the_reference_loads_and_shows_every_key() {
-    let variables = [("BACKSTOP_ONCALL_SECRET", "x")];
+    let variables = [("BACKSTOP_ONCALL_SECRET", "x"), ("BACKSTOP_OPS_TOKEN", "0123456789abcdef")];
     load(&[REFERENCE], &variables).unwrap();
     let reference: toml::Table = REFERENCE.parse().unwrap();
     let tables = [

@@ -22,6 +22,7 @@ mod history;
 mod plans;
 mod schema;
 mod session;
+mod settings;
 mod status;
 mod transactions;
 mod values;
@@ -36,6 +37,7 @@ pub use deployments::{DeploymentLock, DeploymentRow};
 pub use error::{ErrorClass, JournalError};
 pub use findings::{FindingChange, FindingRow};
 pub use history::{ActionHistory, AttemptRow, UnitHistory};
+pub use settings::{CameBy, SettingsChange};
 pub use status::{ActionStatus, TransactionStatus};
 pub use transactions::{NewTransaction, Touches, UnsettledTransaction};
 

@@ -1,5 +1,7 @@
 //! Plans and the actions they are made of: written whole before anything is simulated or signed.
 
+use std::collections::BTreeMap;
+
 use bigdecimal::BigDecimal;
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Row};
@@ -8,10 +10,11 @@ use super::{
     ActionId, DeploymentId, EpisodeId, Journal, JournalError, PlanId, Result,
     error::TxResult,
     session::in_tx,
-    values::{amount, bigint, json, numeric, text},
+    status::tier,
+    values::{amount, bigint, json, number, numeric, text},
 };
 use crate::{
-    recovery::{Action, BalancedPlan, Ledger, Step},
+    recovery::{Action, BalancedPlan, Ledger, Step, Tier, TierUse},
     types::{BlockRef, SegmentId, U256},
 };
 
@@ -59,6 +62,47 @@ impl Journal {
             .fetch_one(tx)
             .await?;
             Ok(amount("outlay_wei", &outlay)?)
+        })
+    }
+
+    /// What earlier plans took through each tier of a segment, for limits: plans of the open episode, if one is given,
+    /// and of the last `cooldown_blocks` before `block`. Counted is what was signed and not refused by the chain since.
+    pub async fn tier_use(
+        &self,
+        deployment: DeploymentId,
+        segment: SegmentId,
+        episode: Option<EpisodeId>,
+        block: u64,
+        cooldown_blocks: u64,
+    ) -> Result<BTreeMap<Tier, TierUse>> {
+        let (at, since) = (bigint("block", block)?, bigint("block", block.saturating_sub(cooldown_blocks))?);
+        in_tx!(self, "tier_use", |tx| {
+            let rows = sqlx::query(
+                "-- tier_use\n\
+                 SELECT a.tier, COALESCE(SUM(a.absorbs) FILTER (WHERE p.episode_id = $3), 0) AS in_episode, \
+                 COALESCE(SUM(a.absorbs) FILTER (WHERE p.block_number = $4), 0) AS in_block, \
+                 MAX(p.block_number) AS last_block \
+                 FROM plans p JOIN actions a ON a.plan_id = p.id \
+                 WHERE p.deployment_id = $1 AND p.segment_id = $2 AND (p.episode_id = $3 OR p.block_number >= $5) \
+                 AND a.status IN ('signed', 'sent', 'replaced', 'included', 'final') GROUP BY a.tier",
+            )
+            .bind(deployment.0)
+            .bind(i64::from(segment.0))
+            .bind(episode.map(|episode| episode.0))
+            .bind(at)
+            .bind(since)
+            .fetch_all(tx)
+            .await?;
+            rows.iter()
+                .map(|row| {
+                    let used = TierUse {
+                        in_episode: amount("in_episode", &row.try_get("in_episode")?)?,
+                        in_block: amount("in_block", &row.try_get("in_block")?)?,
+                        last_block: Some(number("last_block", row.try_get("last_block")?)?),
+                    };
+                    Ok((tier(row.try_get("tier")?)?, used))
+                })
+                .collect()
         })
     }
 

@@ -23,7 +23,10 @@ use crate::{
     ops::{DeploymentHealth, Heartbeat},
     positions::Snapshot,
     protocols::{Adapter, Disposition, Guard},
-    recovery::{BalancedPlan, Imbalance, SegmentCase, Shortage, ShortageKind, plan_offered, plan_with},
+    recovery::{
+        BalancedPlan, Imbalance, Reservations, SegmentCase, Shortage, ShortageKind, Waterfall, Waterfalls,
+        plan_offered, plan_with,
+    },
     scanner::{Condition, Finding, ScanReport, scan},
     types::{BlockRef, DeploymentName, I256, SegmentId, U256, UnitKey},
 };
@@ -38,6 +41,7 @@ pub(super) struct ActLoop {
     pub(super) name: DeploymentName,
     pub(super) deployment: DeploymentId,
     pub(super) settings: PipelineSettings,
+    pub(super) waterfalls: watch::Receiver<Arc<Waterfalls>>,
     pub(super) adapter: Arc<dyn Adapter>,
     pub(super) journal: Journal,
     pub(super) lock: DeploymentLock,
@@ -269,11 +273,14 @@ impl ActLoop {
         Ok(short)
     }
 
-    /// The plan of one segment: from what its protocol offers, or composed from positions.
-    async fn plan(&self, head: &BlockRef, case: &SegmentCase) -> anyhow::Result<Result<BalancedPlan, Imbalance>> {
-        let reservations = self.executor.reservations(head);
+    /// The plan of one segment under the waterfall as it is configured now: from what its protocol offers, or composed
+    /// from positions.
+    async fn plan(&mut self, head: &BlockRef, case: &SegmentCase) -> anyhow::Result<Result<BalancedPlan, Imbalance>> {
+        let waterfalls = Arc::clone(&self.waterfalls.borrow_and_update());
+        let waterfall = waterfalls.of(case.segment);
+        let reservations = self.reservations(head, case.segment, waterfall).await?;
         let Some(offered) = &case.offered else {
-            return Ok(plan_with(case, &self.settings.tiers, self.settings.adl_policy, &reservations));
+            return Ok(plan_with(case, &waterfall.tiers, waterfall.adl_policy, &reservations));
         };
         let source = TermsSource {
             rpc: &self.rpc,
@@ -283,7 +290,25 @@ impl ActLoop {
             settings: &self.settings.policy,
         };
         let terms = source.of(case, offered, head).await?;
-        Ok(plan_offered(case, &self.settings.tiers, &terms, &reservations))
+        Ok(plan_offered(case, &waterfall.tiers, &terms, &reservations))
+    }
+
+    /// What the plan must leave alone, and what its tiers' limits are counted against.
+    async fn reservations(
+        &mut self,
+        head: &BlockRef,
+        segment: SegmentId,
+        waterfall: &Waterfall,
+    ) -> anyhow::Result<Reservations> {
+        let mut reservations = self.executor.reservations(head);
+        if waterfall.remembers() {
+            let episode = self.episodes.standing(segment).await?;
+            let cooldown = waterfall.cooldown_blocks_max();
+            let used = self.journal.tier_use(self.deployment, segment, episode, head.number, cooldown).await;
+            let used = used.context("read what the tiers took before")?;
+            reservations.used.extend(used.into_iter().map(|(tier, used)| ((segment, tier), used)));
+        }
+        Ok(reservations)
     }
 }
 

@@ -27,6 +27,11 @@ impl Episodes {
         self.open.as_ref().map_or(0, BTreeMap::len)
     }
 
+    /// The segment's open episode, if it has one.
+    pub(super) async fn standing(&mut self, segment: SegmentId) -> Result<Option<EpisodeId>, JournalError> {
+        Ok(self.known().await?.get(&segment).copied())
+    }
+
     /// The segment's open episode, or a new one.
     pub(super) async fn open(
         &mut self,

@@ -22,6 +22,7 @@ mod replay;
 mod state;
 #[cfg(test)]
 mod tests;
+mod tier;
 mod tiers;
 mod waterfall;
 
@@ -36,8 +37,8 @@ pub use intent::{
     TokenNeed,
 };
 pub use ledger::{Imbalance, Ledger};
-pub use plan::{
-    Action, BalancedPlan, Contribution, Deleveraging, Fill, Step, Tier, TierSettings, plan, plan_offered, plan_with,
-};
+pub use plan::{Action, BalancedPlan, Contribution, Deleveraging, Fill, Step, plan, plan_offered, plan_with};
 pub use policy::{Economics, Mode, Policy, Purse, Terms};
 pub use state::Violation;
+pub use tier::{TierSettings, TierUse, Waterfall, Waterfalls};
+pub use tiers::Tier;

@@ -13,6 +13,7 @@ use super::{
     policy::Capital,
     replay::add_up,
     state::{Violation, refuse_if},
+    tier::{Allowance, Bound},
 };
 use crate::types::{
     UnitKey,
@@ -217,10 +218,16 @@ impl Work<'_> {
         if intent.not_before > case.block.timestamp {
             return Some(format!("the protocol refuses it before second {}", intent.not_before));
         }
-        let limit = self.settings.iter().find(|s| s.tier == intent.tier).and_then(|s| s.absorb_max)?;
-        let used = self.books.absorbed.get(&intent.tier).copied().unwrap_or_default();
-        let beyond = used.checked_add(intent.absorbs).is_none_or(|total| total > limit);
-        beyond.then(|| format!("its {} are above the tier's limit for one plan", intent.absorbs))
+        let settings = self.settings.iter().find(|s| s.tier == intent.tier)?;
+        let before = reservations.used.get(&(case.segment, intent.tier)).copied().unwrap_or_default();
+        let in_plan = self.books.absorbed.get(&intent.tier).copied().unwrap_or_default();
+        let Allowance { amount, bound } = settings.allowance(&before, in_plan, case.block.number);
+        if intent.absorbs > amount || matches!(bound, Bound::CoolDown { .. }) {
+            return Some(format!("its {} are more than tier {} may take: {bound}", intent.absorbs, intent.tier));
+        }
+        let acted_on = self.steps.iter().filter(|step| step.tier == intent.tier).count();
+        let units_max = settings.units_max.and_then(|max| usize::try_from(max).ok());
+        units_max.is_some_and(|max| acted_on >= max).then(|| format!("of tier {} {}", intent.tier, Bound::Units))
     }
 
     fn take(&mut self, intent: &Intent) -> Result<(), Violation> {

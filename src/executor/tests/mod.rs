@@ -207,7 +207,7 @@ impl Stage {
             blocked: None,
             offered: None,
         };
-        plan(&case, &[TierSettings { tier: Tier::InsuranceFund, absorb_max: None }], reserved).unwrap()
+        plan(&case, &[TierSettings::unlimited(Tier::InsuranceFund)], reserved).unwrap()
     }
 
     /// The same as intents of one batch.
@@ -256,7 +256,7 @@ impl Stage {
             budget_left_wei: U256::MAX,
             purse: Purse::default(),
         };
-        let tiers = [TierSettings { tier: Tier::InsuranceFund, absorb_max: None }];
+        let tiers = [TierSettings::unlimited(Tier::InsuranceFund)];
         plan_offered(&case, &tiers, &terms, &Reservations::default()).unwrap()
     }
 

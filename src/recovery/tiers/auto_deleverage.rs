@@ -9,7 +9,12 @@ use alloy::primitives::U256;
 
 use super::{TierModule, Violation, Work};
 use crate::{
-    recovery::{Action, Deleveraging, Step, Tier, adl::Candidate, state::BPS},
+    recovery::{
+        Action, Deleveraging, Step, Tier,
+        adl::Candidate,
+        state::BPS,
+        tier::{Allowance, Bound},
+    },
     types::{
         MarketId, UnitKey,
         math::{mul_div_ceil, mul_div_floor, positive_part},
@@ -30,13 +35,16 @@ impl TierModule for AutoDeleverage {
         if work.state.hole(unit)?.is_zero() || work.waits || !work.may_pass_fund(unit) {
             return Ok(());
         }
+        let mut stopped = None;
         for market in work.state.markets_by_loss(unit)? {
-            deleverage(work, unit, market)?;
+            stopped = deleverage(work, unit, market)?.or(stopped);
             if work.state.hole(unit)?.is_zero() {
                 return Ok(());
             }
         }
-        if winners_in_use(work, unit)? {
+        if let Some(bound) = stopped {
+            work.stop_at(unit, Tier::AutoDeleverage, bound);
+        } else if winners_in_use(work, unit)? {
             work.waits = true;
             work.note(format!("{unit} waits: winners that could pay are in use by other transactions"));
         } else if !work.state.account(unit)?.positions.is_empty() {
@@ -46,13 +54,14 @@ impl TierModule for AutoDeleverage {
     }
 }
 
-fn deleverage(work: &mut Work<'_>, unit: &UnitKey, market: MarketId) -> Result<(), Violation> {
+/// Closes what the winners of one market take. The limit of the tier that ended it before the shortfall did, if one did.
+fn deleverage(work: &mut Work<'_>, unit: &UnitKey, market: MarketId) -> Result<Option<Bound>, Violation> {
     let hole = work.state.hole(unit)?;
     let open = work.state.lots(unit, market).unsigned_abs();
     let candidates = candidates(work, unit, market)?;
-    let winners = charge(work, &candidates, hole, open);
+    let (winners, stopped) = charge(work, &candidates, hole, open);
     if winners.is_empty() {
-        return Ok(());
+        return Ok(stopped);
     }
     work.state.deleverage(unit, market, &winners)?;
     let absorbs = winners.iter().fold(U256::ZERO, |sum, winner| sum + winner.loss);
@@ -64,7 +73,7 @@ fn deleverage(work: &mut Work<'_>, unit: &UnitKey, market: MarketId) -> Result<(
         absorbs,
         why: format!("{hole} short and the fund can pay nothing more: {count} winners of market {market} close at the bankruptcy price"),
     });
-    Ok(())
+    Ok(stopped)
 }
 
 /// Whether the unit holds the other side of a profit that the account makes in this market.
@@ -111,21 +120,30 @@ fn candidates(work: &Work<'_>, unit: &UnitKey, market: MarketId) -> Result<Vec<C
 
 /// The policy's choice, with what the venue will charge each: ceil(shortfall left · lots / lots left), in order. Ends
 /// where the shortfall or the tier's allowance does.
-fn charge(work: &Work<'_>, candidates: &[Candidate], hole: U256, open: U256) -> Vec<Deleveraging> {
-    let mut allowance = work.allowance(Tier::AutoDeleverage);
+fn charge(work: &Work<'_>, candidates: &[Candidate], hole: U256, open: U256) -> (Vec<Deleveraging>, Option<Bound>) {
+    let Allowance { amount: mut allowance, bound } = work.allowance(Tier::AutoDeleverage);
+    let mut units_left = work.units_left(Tier::AutoDeleverage);
     let (mut hole_left, mut lots_left, mut winners) = (hole, open, Vec::new());
     for (index, lots) in work.policy.allot(candidates, open) {
         let candidate = &candidates[index];
         let Some(loss) = mul_div_ceil(hole_left, lots, lots_left) else { break };
-        if hole_left.is_zero() || loss > allowance {
+        let new = !work.reaches(Tier::AutoDeleverage, &candidate.unit);
+        if hole_left.is_zero() {
             break;
         }
+        if loss > allowance {
+            return (winners, Some(bound));
+        }
+        if new && units_left == 0 {
+            return (winners, Some(Bound::Units));
+        }
+        units_left -= usize::from(new);
         let tolerated = loss + mul_div_ceil(loss, LOSS_TOLERANCE_BPS, BPS).unwrap_or_default();
         let loss_max = tolerated.min(candidate.capacity);
         winners.push(Deleveraging { unit: candidate.unit.clone(), lots, loss, loss_max });
         (hole_left, lots_left, allowance) = (hole_left - loss, lots_left - lots, allowance - loss);
     }
-    winners
+    (winners, None)
 }
 
 /// Touched by a transaction in flight, or by this plan as a maker: its figures are not certain.
