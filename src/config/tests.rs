@@ -39,7 +39,7 @@ fn the_least_configuration_is_filled_with_defaults() {
     let eth = eth(&config);
     assert!(eth.enabled && eth.executor.dry_run);
     assert_eq!(eth.executor.fee_cap_wei, Decimal(500_000_000_000));
-    assert_eq!(eth.recovery.tiers.len(), 5);
+    assert_eq!(eth.recovery.tiers.len(), 7);
     assert_eq!(eth.protocol.adapter, "reference_venue");
     assert_eq!(eth.protocol.settings.keys().collect::<Vec<_>>(), ["clearinghouse"]);
     assert_eq!(config.enabled_deployments().unwrap().len(), 1);
@@ -168,7 +168,7 @@ const FAULTS: &[(&str, &str)] = &[
     (
         "deployments.eth.recovery.tiers = [{ tier = 'pray' }]",
         "config: deployments.eth.recovery.tiers[0].tier: unknown word \"pray\"; write one of: liquidate, insurance_fund, \
-             auto_deleverage, socialise_loss, recalibrate",
+             auto_deleverage, socialise_loss, gate_withdrawals, restitute, recalibrate",
     ),
     (
         "deployments.eth.recovery.tiers = [{ tier = 'liquidate', absorb_max = '0' }]",
@@ -176,7 +176,7 @@ const FAULTS: &[(&str, &str)] = &[
     ),
     (
         "deployments.eth.recovery.tiers = [{ tier = 'liquidate', floor = '5' }]",
-        "config: deployments.eth.recovery.tiers[0].floor: is for tiers with a fund behind them (insurance_fund); take it out",
+        "config: deployments.eth.recovery.tiers[0].floor: is for tiers with a fund behind them (insurance_fund, restitute); take it out",
     ),
     (
         "deployments.eth.recovery.segments.core.tiers = [{ tier = 'liquidate' }]",

@@ -117,7 +117,7 @@ impl Journal {
         let ledger = json("ledger", plan.ledger)?;
         let block_number = bigint("block_number", plan.block.number)?;
         let notes: Vec<_> = plan.notes.iter().map(|note| text(note)).collect();
-        let columns = ActionColumns::of(plan.steps, plan.outlays)?;
+        let columns = ActionColumns::of(plan.segment, plan.steps, plan.outlays)?;
         in_tx!(self, "insert_plan", |tx| {
             let plan_id: Option<i64> = sqlx::query_scalar(
                 "-- insert_plan\n\
@@ -177,11 +177,11 @@ struct ActionColumns {
 }
 
 impl ActionColumns {
-    fn of(steps: &[Step], outlays: &[U256]) -> Result<Self> {
+    fn of(segment: SegmentId, steps: &[Step], outlays: &[U256]) -> Result<Self> {
         let mut columns = Self::default();
         let mut group_no = -1;
         for (index, step) in steps.iter().enumerate() {
-            let subject = subject_of(step);
+            let subject = subject_of(segment, step);
             let leads = columns.subject.last() != Some(&subject);
             if leads {
                 group_no += 1;
@@ -246,13 +246,14 @@ impl ActionColumns {
 }
 
 /// What a step must not be doubled for.
-fn subject_of(step: &Step) -> String {
+fn subject_of(segment: SegmentId, step: &Step) -> String {
     match (&step.unit, &step.action) {
         (_, Action::Intent(intent)) => intent.scope.to_string(),
         (Some(unit), _) => format!("unit:{unit}"),
         (None, Action::SetMargin { market, .. } | Action::Close { market, .. } | Action::Deleverage { market, .. }) => {
             format!("market:{market}")
         }
+        (None, Action::Gate { .. } | Action::Restitute { .. }) => format!("segment:{segment}"),
         (None, Action::DrawInsurance { .. } | Action::Socialise { .. }) => "deployment".to_owned(),
     }
 }

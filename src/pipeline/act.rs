@@ -321,7 +321,7 @@ struct Halted(String);
 fn is_troubled(case: &SegmentCase) -> bool {
     let offered = case.offered.as_ref();
     let open = offered.is_some_and(|offered| !offered.intents.is_empty() || !offered.deficits.is_empty());
-    !case.distressed.is_empty() || open
+    !case.distressed.is_empty() || open || case.measures.is_due(case.block.number, case.fund.spendable)
 }
 
 fn found(finding: &Finding, rank: Option<u32>) -> FindingChange {
@@ -356,6 +356,9 @@ fn healthy(adapter: &dyn Adapter, snapshot: &Snapshot, key: &UnitKey) -> Option<
 }
 
 fn cause(case: &SegmentCase) -> String {
+    if case.distressed.is_empty() && case.offered.is_none() {
+        return format!("{} claims, and the fund may pay {}", case.measures.claims.len(), case.fund.spendable);
+    }
     let bankrupt = case.distressed.iter().filter(|unit| unit.equity.is_negative()).count();
     format!("{} units liquidatable, {bankrupt} of them bankrupt", case.distressed.len())
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{Address, I256, U256};
 
-use super::{Offered, Scope, Tier, TierUse};
+use super::{Measures, Offered, Scope, Tier, TierUse};
 use crate::types::{BlockRef, MarketId, SegmentId, UnitKey};
 
 /// One segment at one block.
@@ -27,6 +27,8 @@ pub struct SegmentCase {
     pub solvent: BTreeMap<UnitKey, SolventUnit>,
     /// Why nothing may be sent in this segment now (a stale or contested price), if so.
     pub blocked: Option<String>,
+    /// What may be done to the segment as a whole.
+    pub measures: Measures,
     /// What the protocol itself offers; `None` where the planner composes steps from positions.
     pub offered: Option<Offered>,
 }

@@ -15,6 +15,7 @@ mod effect;
 mod intent;
 mod ledger;
 mod limits;
+mod measures;
 mod offers;
 mod plan;
 mod policy;
@@ -37,6 +38,7 @@ pub use intent::{
     TokenNeed,
 };
 pub use ledger::{Imbalance, Ledger};
+pub use measures::{Gate, Measures, Round};
 pub use plan::{Action, BalancedPlan, Contribution, Deleveraging, Fill, Step, plan, plan_offered, plan_with};
 pub use policy::{Economics, Mode, Policy, Purse, Terms};
 pub use state::Violation;

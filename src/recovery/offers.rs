@@ -43,10 +43,17 @@ pub(super) fn walk(
     if let Some(reason) = &case.blocked {
         work.notes.push(format!("nothing can be sent in this segment: {reason}"));
     } else {
-        for tier in settings {
+        let mut spirals = Vec::new();
+        for (place, tier) in settings.iter().enumerate() {
             for intent in offered.intents.iter().filter(|intent| intent.tier == tier.tier) {
-                work.consider(case, intent, reservations)?;
+                match better_than_spiral(offered, &settings[place + 1..], intent) {
+                    Some(later) => spirals.push((intent, later)),
+                    None => work.consider(case, intent, reservations)?,
+                }
             }
+        }
+        for (intent, later) in spirals {
+            work.fall_back(case, intent, later, reservations)?;
         }
         let unlisted = offered.intents.iter().filter(|i| settings.iter().all(|s| s.tier != i.tier));
         for intent in unlisted {
@@ -54,6 +61,17 @@ pub(super) fn walk(
         }
     }
     Ok(work.finish(case, left_alone))
+}
+
+/// The toxic-spiral guard. Where the bonus comes out of a unit without equity (loan to value times one plus the bonus is
+/// above 1), each liquidation leaves a larger hole than it found. Then the unit is left to a later tier that is offered
+/// for it and deepens nothing.
+fn better_than_spiral(offered: &Offered, later: &[TierSettings], intent: &Intent) -> Option<Tier> {
+    let spirals = intent.tier == Tier::Liquidate && !intent.deepens.is_zero();
+    let fits = |other: &&Intent| {
+        other.scope == intent.scope && other.deepens.is_zero() && later.iter().any(|tier| tier.tier == other.tier)
+    };
+    offered.intents.iter().filter(|_| spirals).find(fits).map(|other| other.tier)
 }
 
 /// Holds a plan of intents against the case: every step is one of its offers, and the sums are made again from the case.
@@ -210,6 +228,25 @@ impl Work<'_> {
         }
     }
 
+    /// Takes up a liquidation that deepens its shortfall after all where the later tier could not have the unit: left
+    /// alone, the hole would only grow.
+    fn fall_back(
+        &mut self,
+        case: &SegmentCase,
+        intent: &Intent,
+        later: Tier,
+        reservations: &Reservations,
+    ) -> Result<(), Violation> {
+        let (what, scope, deepens) = (kind(intent), &intent.scope, intent.deepens);
+        if self.books.done.contains(scope) {
+            self.notes.push(format!(
+                "{what} of {scope} is left: it would deepen the shortfall by {deepens}, tier {later} has it"
+            ));
+            return Ok(());
+        }
+        self.consider(case, intent, reservations)
+    }
+
     /// What speaks against it now, apart from money.
     fn obstacle(&self, case: &SegmentCase, intent: &Intent, reservations: &Reservations) -> Option<String> {
         if in_flight(&intent.scope, reservations) {
@@ -269,7 +306,7 @@ impl Work<'_> {
             segment: case.segment,
             block: case.block,
             steps: self.steps,
-            ledger: Ledger { shortfall, absorbed, residual },
+            ledger: Ledger { shortfall, absorbed, residual, returned: U256::ZERO },
             left_alone,
             notes: self.notes,
             outlays: self.outlays,

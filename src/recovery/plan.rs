@@ -45,12 +45,12 @@ pub struct Deleveraging {
     pub loss_max: U256,
 }
 
-/// A payer's part of a socialised loss.
+/// A payer's part of a socialised loss, or a claimant's part of a restitution.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Contribution {
-    /// The payer.
+    /// The payer, or the claimant.
     pub unit: UnitKey,
-    /// What it pays.
+    /// What it pays, or is paid.
     #[serde(with = "decimal")]
     pub amount: U256,
 }
@@ -83,6 +83,18 @@ pub enum Action {
     Socialise {
         /// Whom, and how much.
         payers: Vec<Contribution>,
+    },
+    /// Shut withdrawals from the segment, or open them again.
+    Gate {
+        /// Which segment.
+        segment: SegmentId,
+        /// Somebody who is short, which a venue wants to be shown; `None` opens.
+        shut_for: Option<UnitKey>,
+    },
+    /// Pay back what the fund owes.
+    Restitute {
+        /// Whom, and how much.
+        claimants: Vec<Contribution>,
     },
     /// Do what the protocol offers.
     Intent(Box<Intent>),

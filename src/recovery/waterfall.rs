@@ -127,6 +127,24 @@ impl<'a> Work<'a> {
         self.allowance(Tier::InsuranceFund).amount.min(self.state.spendable).min(above_floor)
     }
 
+    /// What may be paid back now: within the tier's limits and above the floor that is configured for it.
+    pub(super) fn restitution_payable(&self) -> U256 {
+        let floor = self.settings(Tier::Restitute).map_or(U256::ZERO, |settings| settings.floor);
+        let above_floor = self.case.fund.balance.saturating_sub(floor);
+        self.allowance(Tier::Restitute).amount.min(self.state.spendable).min(above_floor)
+    }
+
+    /// The block from which on it has been calm for as long as the tier's cool-down says, if that is still to come: since
+    /// the last plan that moved money in this segment.
+    pub(super) fn calm_from(&self, tier: Tier) -> Option<u64> {
+        let cooldown = self.settings(tier)?.cooldown_blocks;
+        let segment = self.case.segment;
+        let paying = [Tier::Liquidate, Tier::InsuranceFund, Tier::AutoDeleverage, Tier::SocialiseLoss];
+        let used = |tier: Tier| self.reservations.used.get(&(segment, tier))?.last_block;
+        let last = paying.into_iter().filter_map(used).max()?;
+        Some(last.saturating_add(cooldown)).filter(|until| *until > self.case.block.number)
+    }
+
     /// How many more accounts the tier may act on, or make pay, in this plan.
     pub(super) fn units_left(&self, tier: Tier) -> usize {
         let max = self.settings(tier).and_then(|settings| settings.units_max);
@@ -183,7 +201,9 @@ impl<'a> Work<'a> {
         let reached = self.reached.entry(step.tier).or_default();
         match &step.action {
             Action::Deleverage { winners, .. } => reached.extend(winners.iter().map(|winner| winner.unit.clone())),
-            Action::Socialise { payers } => reached.extend(payers.iter().map(|payer| payer.unit.clone())),
+            Action::Socialise { payers: others } | Action::Restitute { claimants: others } => {
+                reached.extend(others.iter().map(|other| other.unit.clone()));
+            }
             _ => reached.extend(step.unit.clone()),
         }
         self.steps.push(step);
@@ -203,7 +223,7 @@ impl<'a> Work<'a> {
             segment: self.case.segment,
             block: self.case.block,
             steps: self.steps,
-            ledger: Ledger { shortfall, absorbed: self.absorbed, residual },
+            ledger: Ledger { shortfall, absorbed: self.absorbed, residual, returned: self.state.returned },
             left_alone: self.left_alone,
             notes: self.notes,
             outlays: Vec::new(),

@@ -205,6 +205,7 @@ impl Stage {
             distressed: distressed.collect(),
             solvent: BTreeMap::new(),
             blocked: None,
+            measures: Default::default(),
             offered: None,
         };
         plan(&case, &[TierSettings::unlimited(Tier::InsuranceFund)], reserved).unwrap()
@@ -241,6 +242,7 @@ impl Stage {
             distressed: Vec::new(),
             solvent: BTreeMap::new(),
             blocked: None,
+            measures: Default::default(),
             offered: Some(Offered { intents, ..Offered::default() }),
         };
         let policy = Policy {

@@ -1,7 +1,7 @@
 //! The reference venue: a perpetual-futures clearinghouse with every rung of the waterfall on chain.
 //!
 //! `decode` turns logs into changes of records (`state`) and units; `margin` values a unit exactly and `screen` in
-//! floating point; `cases` and `depth` render a segment for the planner; `encode` turns its steps into a call, `refusal`
+//! floating point; `cases`, `measures` and `depth` render a segment for the planner; `encode` turns its steps into a call, `refusal`
 //! and `effects` read what came of it, `probes` hold the cache against the chain.
 //!
 //! Invariants: as of every adapter; figures are the venue's own, to the last unit.
@@ -14,6 +14,7 @@ mod depth;
 mod effects;
 mod encode;
 mod margin;
+mod measures;
 mod probes;
 mod refusal;
 mod screen;
@@ -92,18 +93,34 @@ impl Adapter for ReferenceVenue {
                 "KEEPER_ROLE",
                 keeper,
                 clearinghouse,
-                vec![Tier::InsuranceFund, Tier::AutoDeleverage, Tier::SocialiseLoss],
+                vec![
+                    Tier::InsuranceFund,
+                    Tier::AutoDeleverage,
+                    Tier::SocialiseLoss,
+                    Tier::GateWithdrawals,
+                    Tier::Restitute,
+                ],
             )],
             allowed_calls: [
                 IClearinghouse::liquidateCall::SELECTOR,
                 IClearinghouse::drawInsuranceCall::SELECTOR,
                 IClearinghouse::autoDeleverageCall::SELECTOR,
                 IClearinghouse::socialiseLossCall::SELECTOR,
+                IClearinghouse::shutWithdrawalsCall::SELECTOR,
+                IClearinghouse::openWithdrawalsCall::SELECTOR,
+                IClearinghouse::payClaimsCall::SELECTOR,
                 IClearinghouse::multicallCall::SELECTOR,
             ]
             .map(|selector| (clearinghouse, selector))
             .into(),
-            tiers: vec![Tier::Liquidate, Tier::InsuranceFund, Tier::AutoDeleverage, Tier::SocialiseLoss],
+            tiers: vec![
+                Tier::Liquidate,
+                Tier::InsuranceFund,
+                Tier::AutoDeleverage,
+                Tier::SocialiseLoss,
+                Tier::GateWithdrawals,
+                Tier::Restitute,
+            ],
             guards: Vec::new(),
         };
         if let Some(steward) = settings.steward {

@@ -4,9 +4,11 @@
 //! not. Must not: take more than its allowance, or what an earlier tier could still absorb.
 
 mod auto_deleverage;
+pub(super) mod gate_withdrawals;
 mod insurance_fund;
 pub(super) mod liquidate;
 pub(super) mod recalibrate;
+pub(super) mod restitute;
 mod socialise_loss;
 
 use std::fmt;
@@ -71,6 +73,10 @@ registry! {
     AutoDeleverage = "auto_deleverage" => auto_deleverage::AutoDeleverage;
     /// The rest of the segment pays, pro rata.
     SocialiseLoss = "socialise_loss" => socialise_loss::SocialiseLoss;
+    /// Withdrawals wait while somebody is short.
+    GateWithdrawals = "gate_withdrawals" => gate_withdrawals::GateWithdrawals;
+    /// The fund pays back what was taken from others beyond its means.
+    Restitute = "restitute" => restitute::Restitute;
     /// Margin parameters move, so that it does not happen again tomorrow.
     Recalibrate = "recalibrate" => recalibrate::Recalibrate;
 }
