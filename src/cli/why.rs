@@ -82,14 +82,16 @@ fn explanation(
     if let Some(unit) = snapshot.book.unit(key) {
         text += &format!("  owner {}, segment {}, cash {}\n", unit.owner, unit.segment, unit.cash);
         for leg in &unit.legs {
-            text += &format!("  market {}: quantity {}, quote {}\n", leg.market, leg.quantity, leg.quote);
+            let (market, kind) = (leg.market, leg.kind.as_str());
+            text += &format!("  market {market}, {kind}: quantity {}, quote {}\n", leg.quantity, leg.quote);
         }
         text += &match adapter.standing(snapshot, key, unit) {
             Ok(standing) => format!(
-                "  equity {}, maintenance margin {}, surplus {}: {}\n",
+                "  equity {}, maintenance margin {}, surplus {}{}: {}\n",
                 standing.equity,
                 standing.maintenance_margin,
                 standing.surplus,
+                standing.health_factor_wad.map(|wad| format!(", health factor {wad} / 1e18")).unwrap_or_default(),
                 if standing.equity.is_negative() {
                     "bankrupt"
                 } else if standing.surplus.is_negative() {

@@ -14,7 +14,8 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 
 use super::{
-    daemon::{Daemon, Keeper},
+    config::Keeper,
+    daemon::Daemon,
     display::Display,
     makers::Makers,
     node::Node,
@@ -106,7 +107,7 @@ impl<'a> Drive<'a> {
             }
             self.block("before the fall", usize::MIN).await?;
         }
-        bail!("the daemon was not ready after {READY_BLOCKS_MAX} blocks: GET {}/readyz says why", self.daemon.ops_url)
+        bail!("the daemon was not ready after {READY_BLOCKS_MAX} blocks: GET {}/readyz says why", self.daemon.ops_url())
     }
 
     /// The fall, step by step.

@@ -1,4 +1,4 @@
-//! The demo's own line to the node: batches of plain JSON-RPC, and transactions of accounts that the node acts for.
+//! A line to the node of the demo's and the tests' own: batches of plain JSON-RPC, and transactions of accounts that the node acts for.
 //!
 //! Apart from the daemon's `chain` on purpose: what checks the daemon must not share its eyes.
 //!
@@ -16,13 +16,14 @@ use alloy::{
         client::RpcClient,
         types::{Block, Filter, Log as RpcLog, TransactionReceipt},
     },
+    transports::TransportError,
 };
 use anyhow::{Context, Result, bail, ensure};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-use crate::types::{BlockRef, Call, Log};
+use crate::types::{BlockRef, Call, CallOutcome, Log};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const BATCH_REQUESTS_MAX: usize = 100;
@@ -36,60 +37,67 @@ const MINE_ROUNDS_MAX: usize = 200;
 
 /// A transaction to be sent for an account, and what it is for.
 #[derive(Clone, Debug)]
-pub(super) struct Message {
+pub struct Message {
     /// For whom.
-    pub(super) from: Address,
+    pub from: Address,
     /// Where; `None` creates a contract.
-    pub(super) to: Option<Address>,
+    pub to: Option<Address>,
     /// Calldata or init code.
-    pub(super) data: Bytes,
+    pub data: Bytes,
+    /// Gas limit.
+    pub gas: u64,
     /// For error messages.
-    pub(super) what: String,
+    pub what: String,
 }
 
 impl Message {
     /// A call.
-    pub(super) fn call(from: Address, to: Address, data: Vec<u8>, what: impl Into<String>) -> Self {
-        Self { from, to: Some(to), data: data.into(), what: what.into() }
+    pub fn call(from: Address, to: Address, data: Vec<u8>, what: impl Into<String>) -> Self {
+        Self { from, to: Some(to), data: data.into(), gas: CALL_GAS, what: what.into() }
     }
 
     /// A contract creation.
-    pub(super) fn create(from: Address, code: Vec<u8>, what: impl Into<String>) -> Self {
-        Self { from, to: None, data: code.into(), what: what.into() }
+    pub fn create(from: Address, code: Vec<u8>, what: impl Into<String>) -> Self {
+        Self { from, to: None, data: code.into(), gas: CREATE_GAS, what: what.into() }
+    }
+
+    /// The same with this gas limit.
+    pub fn with_gas(self, gas: u64) -> Self {
+        Self { gas, ..self }
     }
 }
 
 /// A mined transaction of one sender.
 #[derive(Clone, Debug)]
-pub(super) struct MinedTransaction {
+pub struct MinedTransaction {
     /// Its hash.
-    pub(super) hash: B256,
+    pub hash: B256,
     /// Its nonce.
-    pub(super) nonce: u64,
+    pub nonce: u64,
     /// Whether it succeeded.
-    pub(super) success: bool,
+    pub success: bool,
     /// Gas it used.
-    pub(super) gas_used: u64,
+    pub gas_used: u64,
     /// What that gas cost.
-    pub(super) fee_wei: U256,
+    pub fee_wei: U256,
 }
 
 /// A connection to the node.
 #[derive(Debug)]
-pub(super) struct Node {
+pub struct Node {
     client: RpcClient,
     nonces: Mutex<HashMap<Address, u64>>,
 }
 
 impl Node {
     /// A connection over HTTP; nothing is sent yet.
-    pub(super) fn connect(url: &str) -> Result<Self> {
+    pub fn connect(url: &str) -> Result<Self> {
         let url = url.parse().context("parse the node's URL")?;
         Ok(Self { client: RpcClient::new_http(url), nonces: Mutex::default() })
     }
 
     /// One request.
-    pub(super) async fn request<R: DeserializeOwned + Send + std::fmt::Debug + Sync + Unpin + 'static>(
+    pub async fn request<R: DeserializeOwned + Send + std::fmt::Debug + Sync + Unpin + 'static>(
         &self,
         method: &'static str,
         params: Value,
@@ -99,7 +107,7 @@ impl Node {
     }
 
     /// Many requests of one method; answers in the order of `params`. Fails with the first that fails.
-    pub(super) async fn batch<R: DeserializeOwned + Send + std::fmt::Debug + Sync + Unpin + 'static>(
+    pub async fn batch<R: DeserializeOwned + Send + std::fmt::Debug + Sync + Unpin + 'static>(
         &self,
         method: &'static str,
         params: &[Value],
@@ -123,12 +131,12 @@ impl Node {
     }
 
     /// The newest block.
-    pub(super) async fn head(&self) -> Result<BlockRef> {
+    pub async fn head(&self) -> Result<BlockRef> {
         self.block_named(json!("latest")).await?.context("the node has no newest block")
     }
 
     /// The block of this height, if it exists.
-    pub(super) async fn block(&self, number: u64) -> Result<Option<BlockRef>> {
+    pub async fn block(&self, number: u64) -> Result<Option<BlockRef>> {
         self.block_named(json!(format!("{number:#x}"))).await
     }
 
@@ -143,7 +151,7 @@ impl Node {
     }
 
     /// All logs of one block, in order, whoever emitted them.
-    pub(super) async fn logs(&self, block: B256) -> Result<Vec<Log>> {
+    pub async fn logs(&self, block: B256) -> Result<Vec<Log>> {
         let logs: Vec<RpcLog> = self.request("eth_getLogs", json!([Filter::new().at_block_hash(block)])).await?;
         let mut logs = logs.into_iter().map(placed).collect::<Result<Vec<_>>>()?;
         logs.sort_by_key(|log| log.log_index);
@@ -151,27 +159,53 @@ impl Node {
     }
 
     /// Calls a view at one block.
-    pub(super) async fn call(&self, call: &Call, block: B256) -> Result<Bytes> {
+    pub async fn call(&self, call: &Call, block: B256) -> Result<Bytes> {
         let mut outputs = self.calls(std::slice::from_ref(call), block).await?;
         outputs.pop().context("no answer to eth_call")
     }
 
     /// Calls views at one block, pinned by its hash.
-    pub(super) async fn calls(&self, calls: &[Call], block: B256) -> Result<Vec<Bytes>> {
+    pub async fn calls(&self, calls: &[Call], block: B256) -> Result<Vec<Bytes>> {
         let at = json!({ "blockHash": block });
         let params: Vec<Value> = calls.iter().map(|c| json!([{ "to": c.to, "data": c.data }, at])).collect();
         self.batch("eth_call", &params).await
     }
 
+    /// Calls as this sender at one block, each on its own: a revert is an answer.
+    pub async fn outcomes(&self, from: Address, calls: &[Call], block: B256) -> Result<Vec<CallOutcome>> {
+        let at = json!({ "blockHash": block });
+        let mut outcomes = Vec::with_capacity(calls.len());
+        for chunk in calls.chunks(BATCH_REQUESTS_MAX) {
+            let mut batch = self.client.new_batch();
+            let waiters = chunk
+                .iter()
+                .map(|call| {
+                    let request = json!({ "from": from, "to": call.to, "data": call.data, "value": call.value });
+                    batch.add_call::<_, Bytes>("eth_call", &json!([request, at]))
+                })
+                .collect::<Result<Vec<_>, _>>()
+                .context("encode eth_call")?;
+            let sent = tokio::time::timeout(REQUEST_TIMEOUT, batch.send()).await;
+            sent.context("a batch of eth_call timed out")?.context("a batch of eth_call failed")?;
+            for waiter in waiters {
+                outcomes.push(match waiter.await {
+                    Ok(output) => CallOutcome::Returned(output),
+                    Err(error) => CallOutcome::Reverted(revert_data(&error).context("eth_call failed").context(error)?),
+                });
+            }
+        }
+        Ok(outcomes)
+    }
+
     /// Makes the node act for these accounts and gives them native currency for gas.
-    pub(super) async fn adopt(&self, accounts: &[Address]) -> Result<()> {
+    pub async fn adopt(&self, accounts: &[Address]) -> Result<()> {
         let names: Vec<Value> = accounts.iter().map(|a| json!([a])).collect();
         self.batch::<Value>("anvil_impersonateAccount", &names).await?;
         self.grant(accounts).await
     }
 
     /// Gives accounts native currency for gas: 100 of it each.
-    pub(super) async fn grant(&self, accounts: &[Address]) -> Result<()> {
+    pub async fn grant(&self, accounts: &[Address]) -> Result<()> {
         let hundred_ether = U256::from(100) * U256::from(10).pow(U256::from(18));
         let grants: Vec<Value> = accounts.iter().map(|a| json!([a, hundred_ether])).collect();
         self.batch::<Value>("anvil_setBalance", &grants).await.map(drop)
@@ -179,7 +213,7 @@ impl Node {
 
     /// Puts messages into the pool, in order per sender. They offer hardly more than the base fee and no tip, so they
     /// execute after those of anybody who is in a hurry.
-    pub(super) async fn send(&self, messages: &[Message]) -> Result<Vec<B256>> {
+    pub async fn send(&self, messages: &[Message]) -> Result<Vec<B256>> {
         let head: Option<Block> = self.request("eth_getBlockByNumber", json!(["latest", false])).await?;
         let base_fee = head.and_then(|block| block.header.base_fee_per_gas).context("the head has no base fee")?;
         let max_fee = u128::from(base_fee) * MAX_FEE_PERCENT / 100 + 1;
@@ -191,13 +225,12 @@ impl Node {
                 None => self.nonce(message.from, "latest").await?,
             };
             nonces.insert(message.from, nonce + 1);
-            let gas = if message.to.is_some() { CALL_GAS } else { CREATE_GAS };
             params.push(json!([{
                 "from": message.from,
                 "to": message.to,
                 "data": message.data,
                 "nonce": format!("{nonce:#x}"),
-                "gas": format!("{gas:#x}"),
+                "gas": format!("{:#x}", message.gas),
                 "maxFeePerGas": format!("{max_fee:#x}"),
                 "maxPriorityFeePerGas": "0x0",
             }]));
@@ -206,19 +239,19 @@ impl Node {
     }
 
     /// How many transactions an account has sent, in the state named by `tag` (`latest` or `pending`).
-    pub(super) async fn nonce(&self, account: Address, tag: &'static str) -> Result<u64> {
+    pub async fn nonce(&self, account: Address, tag: &'static str) -> Result<u64> {
         let nonce: U256 = self.request("eth_getTransactionCount", json!([account, tag])).await?;
         nonce.try_into().context("a nonce beyond 64 bits")
     }
 
     /// Whether a transaction is in a block.
-    pub(super) async fn is_mined(&self, hash: B256) -> Result<bool> {
+    pub async fn is_mined(&self, hash: B256) -> Result<bool> {
         let receipt: Option<TransactionReceipt> = self.request("eth_getTransactionReceipt", json!([hash])).await?;
         Ok(receipt.is_some())
     }
 
     /// Sends messages and mines blocks until all are in; fails if one reverts. For set-up, while nothing else mines.
-    pub(super) async fn execute(&self, messages: &[Message]) -> Result<Vec<TransactionReceipt>> {
+    pub async fn execute(&self, messages: &[Message]) -> Result<Vec<TransactionReceipt>> {
         let hashes = self.send(messages).await?;
         let params: Vec<Value> = hashes.iter().map(|hash| json!([hash])).collect();
         for _ in 0..MINE_ROUNDS_MAX {
@@ -243,17 +276,17 @@ impl Node {
     }
 
     /// Mines one block now.
-    pub(super) async fn mine(&self) -> Result<()> {
+    pub async fn mine(&self) -> Result<()> {
         self.request::<Value>("evm_mine", json!([])).await.map(|_| ())
     }
 
     /// Lets the node mine a block in this interval from now on, by the clock; 0 stops it.
-    pub(super) async fn mine_every(&self, seconds: u64) -> Result<()> {
+    pub async fn mine_every(&self, seconds: u64) -> Result<()> {
         self.request::<Value>("evm_setIntervalMining", json!([seconds])).await.map(|_| ())
     }
 
     /// Every transaction of one sender in a range of blocks, inclusive, in order.
-    pub(super) async fn sent_by(&self, sender: Address, from: u64, to: u64) -> Result<Vec<MinedTransaction>> {
+    pub async fn sent_by(&self, sender: Address, from: u64, to: u64) -> Result<Vec<MinedTransaction>> {
         let params: Vec<Value> = (from..=to).map(|n| json!([format!("{n:#x}"), true])).collect();
         let blocks: Vec<Option<Block>> = self.batch("eth_getBlockByNumber", &params).await?;
         let mut found = Vec::new();
@@ -276,7 +309,15 @@ impl Node {
     }
 }
 
-fn placed(log: RpcLog) -> Result<Log> {
+/// The data of a revert, empty where it came without; `None` for any other error.
+fn revert_data(error: &TransportError) -> Option<Bytes> {
+    let refusal = error.as_error_resp()?;
+    let plain = refusal.message.contains("revert").then(Bytes::new);
+    refusal.as_revert_data().or(plain)
+}
+
+/// A log with its place; fails for one that is in no block.
+pub fn placed(log: RpcLog) -> Result<Log> {
     let (topics, data) = (log.topics().to_vec(), log.data().data.clone());
     Ok(Log {
         address: log.address(),

@@ -13,7 +13,8 @@ use super::{
     DemoOptions, DemoReport, Signals,
     anvil::{Anvil, AnvilOptions, Mining},
     audit::Tally,
-    daemon::{ADAPTER, DEPLOYMENT, Daemon, Keeper, Settings},
+    config::{ADAPTER, DEPLOYMENT, KEY_VARIABLE, Keeper, Settings, config_text},
+    daemon::{Daemon, Launch, free_port},
     display::Display,
     drive::Drive,
     node::{MinedTransaction, Node},
@@ -104,6 +105,12 @@ fn print(report: &DemoReport, path: &Path) {
     println!("  report: {}\n", path.display());
 }
 
+/// This executable, or the daemon beside it where this is a test.
+fn executable() -> Result<PathBuf> {
+    let current = std::env::current_exe().context("find this executable")?;
+    Ok(std::env::var_os("BACKSTOP_DEMO_DAEMON").map_or(current, PathBuf::from))
+}
+
 /// Stops the daemon as an operator would; what is wrong with how it ended, if anything.
 async fn stop(daemon: &mut Daemon) -> Result<Option<String>> {
     let status = daemon.stop().await?;
@@ -140,15 +147,18 @@ impl Stage {
     }
 
     fn start_daemon(&self) -> Result<Daemon> {
-        Daemon::start(&Settings {
-            directory: self.scratch.path(),
-            log: &self.log,
+        let ops_port = free_port()?;
+        let config = self.scratch.path().join("backstop.toml");
+        let text = config_text(&Settings {
             database_url: self.postgres.url(),
             rpc_url: &self.anvil.ws_url(),
             chain_id: AnvilOptions::default().chain_id,
             venue: &self.venue,
-            keeper: &self.keeper,
-        })
+            ops_port,
+        })?;
+        std::fs::write(&config, text).with_context(|| format!("write {}", config.display()))?;
+        let environment = vec![(KEY_VARIABLE.to_owned(), self.keeper.key.to_string())];
+        Daemon::start(Launch { executable: executable()?, config, log: self.log.clone(), ops_port, environment })
     }
 
     /// Lets the market be calm until all is repaired and every transaction final, then halts the chain.
@@ -308,8 +318,8 @@ impl Stage {
             self.venue.token,
             self.keeper.address,
             feeds.join("\n"),
-            daemon.ops_url,
-            daemon.ops_url,
+            daemon.ops_url(),
+            daemon.ops_url(),
             daemon.config().display(),
             self.log.display(),
             self.postgres.url(),

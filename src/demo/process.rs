@@ -1,4 +1,4 @@
-//! What the demo needs of the operating system: children that do not outlive it, a signal to one of them, a directory
+//! What the demo and the tests need of the operating system: children that do not outlive it, a signal to one of them, a directory
 //! that goes with it.
 //!
 //! Must not: signal a process that this one did not start.
@@ -14,7 +14,7 @@ use tokio::process::Child;
 /// Makes the child die with the thread that spawns it, however that ends. Spawn from a thread that lives as long as the
 /// child shall.
 #[cfg(target_os = "linux")]
-pub(super) fn die_with_parent(command: &mut std::process::Command) {
+pub fn die_with_parent(command: &mut std::process::Command) {
     let parent = std::process::id();
     // SAFETY: the closure runs in the child between fork and exec and makes only async-signal-safe system calls.
     #[allow(unsafe_code)]
@@ -34,10 +34,10 @@ pub(super) fn die_with_parent(command: &mut std::process::Command) {
 
 /// Other systems have no such signal: there the guard alone ends the child.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn die_with_parent(_command: &mut std::process::Command) {}
+pub fn die_with_parent(_command: &mut std::process::Command) {}
 
 /// Asks a child that was not yet reaped to end.
-pub(super) fn terminate(child: &Child) -> io::Result<()> {
+pub fn terminate(child: &Child) -> io::Result<()> {
     let Some(id) = child.id().and_then(|id| libc::pid_t::try_from(id).ok()) else { return Ok(()) };
     // SAFETY: kill takes plain integers; the child is not yet reaped, so the id is still its own.
     #[allow(unsafe_code)]
@@ -49,18 +49,18 @@ pub(super) fn terminate(child: &Child) -> io::Result<()> {
 
 /// A directory for this process alone, removed with the guard.
 #[derive(Debug)]
-pub(super) struct Scratch(PathBuf);
+pub struct Scratch(PathBuf);
 
 impl Scratch {
     /// Creates it under the system's directory for temporary files.
-    pub(super) fn create(name: &str) -> io::Result<Self> {
+    pub fn create(name: &str) -> io::Result<Self> {
         let path = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
         Ok(Self(path))
     }
 
     /// Where it is.
-    pub(super) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.0
     }
 }

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{
     anvil::{Anvil, AnvilOptions, Mining},
     audit::signed,
-    daemon::ADAPTER,
+    config::ADAPTER,
     makers::Makers,
     node::Node,
     population::populate,

@@ -5,7 +5,7 @@ use std::{ops::Range, time::Duration};
 use super::{
     Executor, ExecutorError, InFlight,
     fees::{self, Fees},
-    gate::{GateError, GateRefusal, Journalled, Request},
+    gate::{GateError, GateRefusal, Journalled, Request, Signed},
     metrics::Outcome,
     ports::{ChainPort, JournalPort},
     prove::{Candidate, ProofLimits, Proven, prove},
@@ -14,16 +14,25 @@ use super::{
 use crate::{
     alerts::AlertKind,
     chain::SendError,
-    journal::{ActionId, ActionStatus, BroadcastOutcome, EpisodeId, JournalError, TransactionId},
+    journal::{ActionId, ActionStatus, BroadcastOutcome, EpisodeId, JournalError, Touches, TransactionId},
     protocols::{BuildError, Disposition, Parties, Refusal},
     recovery::BalancedPlan,
-    types::{B256, BlockRef},
+    types::{B256, BlockRef, U256},
 };
 
 /// The spending limit's window.
 pub(super) const SPEND_WINDOW: Duration = Duration::from_secs(3_600);
-/// How often a nonce that another deployment took meanwhile is chosen anew.
+/// How often nonces that another deployment took meanwhile are chosen anew.
 const NONCE_TRIES: usize = 3;
+/// Most transactions written down together before the first of them is sent.
+const WRITE_AHEAD_MAX: usize = 32;
+/// Broadcasts under way at once.
+const BROADCASTS_MAX: usize = 8;
+
+/// A first signature with what it carries and touches.
+type First = (Signed, Vec<ActionId>, Touches);
+/// What was written down, and what the gate refused with everything behind it.
+type Written<'p> = (Vec<(Sent, Journalled)>, Option<(GateRefusal, Vec<(Candidate<'p>, u64)>)>);
 
 /// What became of a plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -137,7 +146,8 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
             fresh: plan.block().hash == head.hash,
         };
         let parts = &self.parts;
-        let proven = prove(&parts.chain, parts.adapter.as_ref(), &parts.gate, head, candidates, limits).await?;
+        let proven =
+            prove(&parts.chain, parts.adapter.as_ref(), &self.book, &parts.gate, head, candidates, limits).await?;
         let Proven { ready, refused, mut held_back } = proven;
         let (ready, beyond) = fit_block(ready, self.settings.block_gas_max);
         held_back.extend(beyond);
@@ -213,89 +223,140 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
     async fn send_all(
         &mut self,
         head: &BlockRef,
-        ready: Vec<(Candidate<'_>, u64)>,
+        mut ready: Vec<(Candidate<'_>, u64)>,
         executed: &mut Executed,
     ) -> Result<(), ExecutorError> {
-        let mut ready = ready.into_iter();
         let quote = self.parts.chain.fees().await?;
         let fees = match fees::first(&quote, self.settings.fees.fee_cap_wei) {
             Ok(fees) => fees,
             Err(capped) => {
                 self.raise(AlertKind::FeeCapReached, "", format!("nothing is sent: {capped}"));
-                let rest = ready.flat_map(|(candidate, _)| candidate.actions).collect();
+                let rest = ready.into_iter().flat_map(|(candidate, _)| candidate.actions).collect();
                 return self.hold_back(head, rest, &capped.to_string(), executed).await;
             }
         };
-        while let Some((candidate, gas_limit)) = ready.next() {
-            let actions = candidate.actions.clone();
-            let reason = match self.sign_and_journal(head, candidate, gas_limit, fees).await? {
-                Ok((journalled, nonce)) => {
-                    let lane = self.broadcast(head, &journalled).await?;
-                    self.parts.metrics.count(Outcome::Sent);
-                    let (transaction, hash) = (journalled.transaction(), journalled.hash());
-                    executed.sent.push(Sent { transaction, hash, nonce, actions });
-                    match lane {
-                        Ok(Lane::Free) => continue,
-                        Ok(Lane::Held) => "an earlier nonce is held up".to_owned(),
-                        Err(refusal) => refusal.to_string(),
-                    }
-                }
-                Err(refusal) => {
-                    self.hold_back(head, actions, &refusal.to_string(), executed).await?;
-                    refusal.to_string()
-                }
-            };
-            let rest = ready.flat_map(|(candidate, _)| candidate.actions).collect();
-            return self.hold_back(head, rest, &reason, executed).await;
+        while !ready.is_empty() {
+            let later = ready.split_off(ready.len().min(WRITE_AHEAD_MAX));
+            let (journalled, refusal) = self.sign_and_journal(head, std::mem::replace(&mut ready, later), fees).await?;
+            let mut reason = refusal.map(|(refusal, unsigned)| {
+                let reason = refusal.to_string();
+                ready.splice(..0, unsigned);
+                reason
+            });
+            for lane in self.broadcast_all(head, &journalled).await? {
+                reason = reason.or(match lane {
+                    Ok(Lane::Free) => None,
+                    Ok(Lane::Held) => Some("an earlier nonce is held up".to_owned()),
+                    Err(refusal) => Some(refusal.to_string()),
+                });
+            }
+            executed.sent.extend(journalled.iter().map(|(sent, _)| sent.clone()));
+            if let Some(reason) = reason {
+                let rest = ready.into_iter().flat_map(|(candidate, _)| candidate.actions).collect();
+                return self.hold_back(head, rest, &reason, executed).await;
+            }
         }
         Ok(())
     }
 
-    /// One signature on the next free nonce, written down before anybody can send it. A nonce that another deployment
-    /// of the same signer took in between is chosen anew; the signature for it is forgotten unseen.
-    async fn sign_and_journal(
+    /// Signs on the next free nonces, as far as the gate lets, and writes all of it down before anybody can send it. What
+    /// the gate refused comes back with what stood behind it. Nonces that another deployment of the same signer took in
+    /// between are chosen anew; the signatures for them are forgotten unseen.
+    async fn sign_and_journal<'p>(
         &mut self,
         head: &BlockRef,
-        candidate: Candidate<'_>,
-        gas_limit: u64,
+        mut candidates: Vec<(Candidate<'p>, u64)>,
         fees: Fees,
-    ) -> Result<Result<(Journalled, u64), GateRefusal>, ExecutorError> {
+    ) -> Result<Written<'p>, ExecutorError> {
         let committed_wei = self.committed_wei(None).await?;
         let mut tries_left = NONCE_TRIES;
         loop {
             tries_left -= 1;
-            let nonce = self.next_nonce().await?;
-            let call = candidate.call.clone();
-            let request = Request { nonce, call, gas_limit, fees, block: head.number, again: None };
-            let signed = match self.parts.gate.sign(request, committed_wei).await {
-                Ok(signed) => signed,
-                Err(GateError::Refused(refusal)) => {
-                    self.note_refusal(&refusal);
-                    return Ok(Err(refusal));
-                }
-                Err(GateError::Signer(error)) => return Err(error.into()),
-            };
-            let cost_wei = signed.cost_wei();
-            let (actions, touches) = (candidate.actions.clone(), candidate.touches.clone());
-            match signed.journal_first(&self.parts.journal, self.deployment.id, actions, touches).await {
+            let (first, refusal) = self.sign_first(head, &candidates, fees, committed_wei).await?;
+            let flights: Vec<InFlight> = first
+                .iter()
+                .map(|(signed, _, touches)| InFlight {
+                    touches: touches.clone(),
+                    included_block: None,
+                    cost_wei: signed.cost_wei(),
+                    planned_block: head.number,
+                })
+                .collect();
+            let carried: Vec<(u64, Vec<ActionId>)> =
+                first.iter().map(|(signed, actions, _)| (signed.nonce(), actions.clone())).collect();
+            if first.is_empty() {
+                return Ok((Vec::new(), refusal.map(|refusal| (refusal, candidates))));
+            }
+            match Signed::journal_first(&self.parts.journal, self.deployment.id, first).await {
                 Ok(journalled) => {
-                    let flight = InFlight {
-                        touches: candidate.touches,
-                        included_block: None,
-                        cost_wei,
-                        planned_block: head.number,
-                    };
-                    self.in_flight.insert(journalled.transaction(), flight);
-                    self.turn_since.insert(journalled.transaction(), head.number);
+                    let unsigned = candidates.split_off(journalled.len());
+                    let mut written = Vec::with_capacity(journalled.len());
+                    for ((journalled, flight), (nonce, actions)) in journalled.into_iter().zip(flights).zip(carried) {
+                        let (transaction, hash) = (journalled.transaction(), journalled.hash());
+                        self.in_flight.insert(transaction, flight);
+                        self.turn_since.insert(transaction, head.number);
+                        written.push((Sent { transaction, hash, nonce, actions }, journalled));
+                    }
                     self.parts.metrics.unsettled(self.in_flight.len());
-                    return Ok(Ok((journalled, nonce)));
+                    return Ok((written, refusal.map(|refusal| (refusal, unsigned))));
                 }
                 Err(JournalError::Conflict(why)) if tries_left > 0 => {
-                    tracing::warn!(deployment = %self.deployment.name, nonce, why, "nonce was taken meanwhile");
+                    tracing::warn!(deployment = %self.deployment.name, why, "a nonce was taken meanwhile");
                 }
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Signatures for the leading candidates on consecutive nonces, until the gate refuses.
+    async fn sign_first(
+        &mut self,
+        head: &BlockRef,
+        candidates: &[(Candidate<'_>, u64)],
+        fees: Fees,
+        mut committed_wei: U256,
+    ) -> Result<(Vec<First>, Option<GateRefusal>), ExecutorError> {
+        let mut nonce = self.next_nonce().await?;
+        let mut first = Vec::with_capacity(candidates.len());
+        for (candidate, gas_limit) in candidates {
+            let (call, gas_limit) = (candidate.call.clone(), *gas_limit);
+            let request = Request { nonce, call, gas_limit, fees, block: head.number, again: None };
+            match self.parts.gate.sign(request, committed_wei).await {
+                Ok(signed) => {
+                    nonce += 1;
+                    committed_wei = committed_wei.saturating_add(signed.cost_wei());
+                    first.push((signed, candidate.actions.clone(), candidate.touches.clone()));
+                }
+                Err(GateError::Refused(refusal)) => {
+                    self.note_refusal(&refusal);
+                    return Ok((first, Some(refusal)));
+                }
+                Err(GateError::Signer(error)) => return Err(error.into()),
+            }
+        }
+        Ok((first, None))
+    }
+
+    /// Sends what is written down, a few at a time and the first ones first, and writes down what the node said.
+    async fn broadcast_all(
+        &self,
+        head: &BlockRef,
+        written: &[(Sent, Journalled)],
+    ) -> Result<Vec<Result<Lane, GateRefusal>>, ExecutorError> {
+        let mut lanes = Vec::with_capacity(written.len());
+        let mut said = Vec::with_capacity(written.len());
+        for some in written.chunks(BROADCASTS_MAX) {
+            let broadcasts = some.iter().map(|(_, journalled)| self.send(journalled));
+            for ((_, journalled), answer) in some.iter().zip(futures_util::future::join_all(broadcasts).await) {
+                lanes.push(answer.map(|(outcome, lane)| {
+                    said.push((journalled.attempt(), outcome));
+                    self.parts.metrics.count(Outcome::Sent);
+                    lane
+                }));
+            }
+        }
+        self.parts.journal.mark_broadcasts(&said, head.number).await?;
+        Ok(lanes)
     }
 
     /// The nonce after everything the journal holds and everything the chain has. There is no other counter.
@@ -321,35 +382,37 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         head: &BlockRef,
         journalled: &Journalled,
     ) -> Result<Result<Lane, GateRefusal>, ExecutorError> {
-        let answer = match self.parts.gate.broadcast(&self.parts.chain, journalled).await {
-            Ok(answer) => answer,
-            Err(refusal) => {
-                self.note_refusal(&refusal);
-                return Ok(Err(refusal));
+        match self.send(journalled).await {
+            Ok((outcome, lane)) => {
+                self.parts.journal.mark_broadcasts(&[(journalled.attempt(), outcome)], head.number).await?;
+                Ok(Ok(lane))
             }
-        };
-        let (outcome, lane) = match &answer {
-            Ok(_) => (BroadcastOutcome::Accepted, Lane::Free),
-            Err(SendError::AlreadyKnown) => (BroadcastOutcome::Known, Lane::Free),
+            Err(refusal) => Ok(Err(refusal)),
+        }
+    }
+
+    /// Sends, and says what the node's answer means. The error: the gate is shut.
+    async fn send(&self, journalled: &Journalled) -> Result<(BroadcastOutcome, Lane), GateRefusal> {
+        let answer = self.parts.gate.broadcast(&self.parts.chain, journalled).await;
+        let answer = answer.inspect_err(|refusal| self.note_refusal(refusal))?;
+        let Err(error) = answer else { return Ok((BroadcastOutcome::Accepted, Lane::Free)) };
+        tracing::warn!(
+            deployment = %self.deployment.name, transaction = %journalled.transaction(), tx_hash = %journalled.hash(),
+            %error, "broadcast was not accepted"
+        );
+        if let SendError::InsufficientFunds(_) = error {
+            self.raise(AlertKind::BalanceLow, "", &error);
+        }
+        Ok(match error {
+            SendError::AlreadyKnown => (BroadcastOutcome::Known, Lane::Free),
             // It may be this very transaction that used the nonce: settlement looks for its receipt.
-            Err(error @ (SendError::NonceTooLow | SendError::Unknown(_))) => {
+            SendError::NonceTooLow | SendError::Unknown(_) => {
                 (BroadcastOutcome::Unknown(error.to_string()), Lane::Held)
             }
-            Err(error @ (SendError::Underpriced(_) | SendError::InsufficientFunds(_) | SendError::Rejected(_))) => {
+            SendError::Underpriced(_) | SendError::InsufficientFunds(_) | SendError::Rejected(_) => {
                 (BroadcastOutcome::Rejected(error.to_string()), Lane::Held)
             }
-        };
-        self.parts.journal.mark_broadcast(journalled.attempt(), &outcome, head.number).await?;
-        if let Err(error) = &answer {
-            tracing::warn!(
-                deployment = %self.deployment.name, transaction = %journalled.transaction(), tx_hash = %journalled.hash(),
-                %error, "broadcast was not accepted"
-            );
-            if let SendError::InsufficientFunds(_) = error {
-                self.raise(AlertKind::BalanceLow, "", error);
-            }
-        }
-        Ok(Ok(lane))
+        })
     }
 
     /// Whether something in flight is so old that a further nonce would only wait behind it.

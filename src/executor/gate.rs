@@ -316,28 +316,43 @@ impl Signed {
         self.request.cost_wei()
     }
 
-    /// Writes it down as a new transaction that carries these actions.
+    /// Its nonce.
+    pub(super) fn nonce(&self) -> u64 {
+        self.request.nonce
+    }
+
+    /// Writes signatures down as new transactions, each carrying its actions: all of them or none.
     pub(super) async fn journal_first<J: JournalPort>(
-        self,
         journal: &J,
         deployment: DeploymentId,
-        actions: Vec<ActionId>,
-        touches: Touches,
-    ) -> Result<Journalled, JournalError> {
-        let transaction = NewTransaction {
-            deployment,
-            actions,
-            chain_id: self.chain_id,
-            signer: self.signer,
-            nonce: self.request.nonce,
-            to: self.request.call.to,
-            data: self.request.call.data.clone(),
-            value: self.request.call.value,
-            touches,
-            planned_block: self.request.block,
-        };
-        let (transaction, attempt) = journal.create_transaction(&transaction, &self.attempt()).await?;
-        Ok(Journalled { transaction, attempt, bytes: self.bytes })
+        first: Vec<(Self, Vec<ActionId>, Touches)>,
+    ) -> Result<Vec<Journalled>, JournalError> {
+        let mut rows = Vec::with_capacity(first.len());
+        let mut bytes = Vec::with_capacity(first.len());
+        for (signed, actions, touches) in first {
+            let attempt = signed.attempt();
+            let call = signed.request.call;
+            let transaction = NewTransaction {
+                deployment,
+                actions,
+                chain_id: signed.chain_id,
+                signer: signed.signer,
+                nonce: signed.request.nonce,
+                to: call.to,
+                data: call.data,
+                value: call.value,
+                touches,
+                planned_block: signed.request.block,
+            };
+            rows.push((transaction, attempt));
+            bytes.push(signed.bytes);
+        }
+        let ids = journal.create_transactions(&rows).await?;
+        if ids.len() != bytes.len() {
+            return Err(JournalError::Conflict(format!("{} ids for {} transactions", ids.len(), bytes.len())));
+        }
+        let journalled = |((transaction, attempt), bytes)| Journalled { transaction, attempt, bytes };
+        Ok(ids.into_iter().zip(bytes).map(journalled).collect())
     }
 
     /// Writes it down as another attempt of a transaction.

@@ -41,6 +41,7 @@ use crate::{
     alerts::{Alert, AlertKey, AlertKind, AlertSink},
     chain::{Rpc, RpcError},
     journal::{DeploymentId, Journal, JournalError, Touches, TransactionId, UnsettledTransaction},
+    positions::Book,
     protocols::Adapter,
     recovery::{Reservations, Step},
     types::{Address, BlockRef, DeploymentName, SegmentId, U256},
@@ -124,6 +125,8 @@ pub struct Executor<C, J> {
     turn_since: BTreeMap<TransactionId, u64>,
     /// Whether planned actions may have been left behind by a failure.
     unswept: bool,
+    /// What is known at the latest block, for reading logs.
+    book: Book,
     /// Steps that were run dry last, by segment: equal ones are not written down again.
     dry_run_last: BTreeMap<SegmentId, Vec<Step>>,
 }
@@ -148,6 +151,7 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
             foreign_since: BTreeMap::new(),
             turn_since: BTreeMap::new(),
             unswept: true,
+            book: Book::default(),
             dry_run_last: BTreeMap::new(),
         }
     }
@@ -162,6 +166,11 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
     /// The keeper's address.
     pub fn keeper(&self) -> Address {
         self.parts.gate.address()
+    }
+
+    /// Takes over what is known at the head, which the next pass is about.
+    pub fn know(&mut self, book: Book) {
+        self.book = book;
     }
 
     /// Adds to the calls that the gate lets through: those of contracts that the protocol announced meanwhile.

@@ -73,12 +73,12 @@ pub trait JournalPort: Send + Sync {
     /// One above the highest nonce of this signer in any deployment of the chain.
     async fn next_nonce(&self, chain_id: u64, signer: Address) -> Result<Option<u64>, JournalError>;
 
-    /// Writes a transaction with its first signed attempt; its actions become signed. A conflict: the nonce is taken.
-    async fn create_transaction(
+    /// Writes transactions, each with its first signed attempt, all of them or none; their actions become signed. A
+    /// conflict: a nonce is taken.
+    async fn create_transactions(
         &self,
-        transaction: &NewTransaction,
-        first: &NewAttempt,
-    ) -> Result<(TransactionId, AttemptId), JournalError>;
+        new: &[(NewTransaction, NewAttempt)],
+    ) -> Result<Vec<(TransactionId, AttemptId)>, JournalError>;
 
     /// Writes another signed attempt.
     async fn add_attempt(
@@ -88,13 +88,8 @@ pub trait JournalPort: Send + Sync {
         kind: AttemptKind,
     ) -> Result<AttemptId, JournalError>;
 
-    /// Writes how a broadcast went.
-    async fn mark_broadcast(
-        &self,
-        attempt: AttemptId,
-        outcome: &BroadcastOutcome,
-        block: u64,
-    ) -> Result<(), JournalError>;
+    /// Writes how broadcasts went.
+    async fn mark_broadcasts(&self, said: &[(AttemptId, BroadcastOutcome)], block: u64) -> Result<(), JournalError>;
 
     /// Writes an attempt's inclusion.
     async fn mark_included(
@@ -184,12 +179,11 @@ impl JournalPort for Journal {
         Journal::next_nonce(self, chain_id, signer).await
     }
 
-    async fn create_transaction(
+    async fn create_transactions(
         &self,
-        transaction: &NewTransaction,
-        first: &NewAttempt,
-    ) -> Result<(TransactionId, AttemptId), JournalError> {
-        Journal::create_transaction(self, transaction, first).await
+        new: &[(NewTransaction, NewAttempt)],
+    ) -> Result<Vec<(TransactionId, AttemptId)>, JournalError> {
+        Journal::create_transactions(self, new).await
     }
 
     async fn add_attempt(
@@ -201,13 +195,8 @@ impl JournalPort for Journal {
         Journal::add_attempt(self, transaction, attempt, kind).await
     }
 
-    async fn mark_broadcast(
-        &self,
-        attempt: AttemptId,
-        outcome: &BroadcastOutcome,
-        block: u64,
-    ) -> Result<(), JournalError> {
-        Journal::mark_broadcast(self, attempt, outcome, block).await
+    async fn mark_broadcasts(&self, said: &[(AttemptId, BroadcastOutcome)], block: u64) -> Result<(), JournalError> {
+        Journal::mark_broadcasts(self, said, block).await
     }
 
     async fn mark_included(

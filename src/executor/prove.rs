@@ -10,6 +10,7 @@ use super::{ExecutorError, fees::gas_limit, gate::Gate, ports::ChainPort, steps:
 use crate::{
     chain::SimulatedCall,
     journal::{ActionId, Touches},
+    positions::Book,
     protocols::{Adapter, Disposition, Refusal},
     recovery::Step,
     types::{BlockRef, Call},
@@ -60,6 +61,7 @@ pub(super) struct ProofLimits {
 pub(super) async fn prove<'p, C: ChainPort>(
     chain: &C,
     adapter: &dyn Adapter,
+    book: &Book,
     gate: &Gate,
     head: &BlockRef,
     candidates: Vec<Candidate<'p>>,
@@ -91,7 +93,7 @@ pub(super) async fn prove<'p, C: ChainPort>(
         let tried = std::mem::take(&mut window).into_iter().zip(&results);
         let mut failed = false;
         for (candidate, result) in tried {
-            match judge(adapter, &candidate, result, limits) {
+            match judge(adapter, book, &candidate, result, limits) {
                 Ok(gas) if !failed || round < ROUNDS_MAX => {
                     proven.ready.push((candidate, gas));
                 }
@@ -120,6 +122,7 @@ pub(super) async fn prove<'p, C: ChainPort>(
 /// The gas limit of a good simulation, or why it is none.
 fn judge(
     adapter: &dyn Adapter,
+    book: &Book,
     candidate: &Candidate<'_>,
     result: &SimulatedCall,
     limits: ProofLimits,
@@ -127,7 +130,7 @@ fn judge(
     if !result.success {
         return Err(adapter.classify(&result.output));
     }
-    if let Some(reason) = promise_broken(candidate.steps, &adapter.effects(&result.logs)) {
+    if let Some(reason) = promise_broken(candidate.steps, &adapter.effects_in(book, &result.logs)) {
         // On the block the plan was made from, a difference is ours; on a later one the state may have moved.
         let disposition = if limits.fresh { Disposition::Bug } else { Disposition::NotEligible };
         return Err(Refusal { disposition, reason });

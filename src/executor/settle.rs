@@ -273,7 +273,8 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         (attempt, receipt, block): (AttemptId, Receipt, BlockRef),
     ) -> Result<SettledOutcome, ExecutorError> {
         let cancelled = transaction.attempts.iter().any(|a| a.id == attempt && a.kind == Some(AttemptKind::Cancel));
-        let effects = if receipt.success { self.parts.adapter.effects(&receipt.logs) } else { Vec::new() };
+        let effects =
+            if receipt.success { self.parts.adapter.effects_in(&self.book, &receipt.logs) } else { Vec::new() };
         let revert_reason = (!receipt.success).then(|| "mined without success".to_owned());
         let included = IncludedReceipt {
             block,
@@ -333,7 +334,7 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
     ) -> Result<(), ExecutorError> {
         let latest = latest(transaction)?;
         if observed.recorded == Recorded::Pending && observed.known && latest.broadcast.is_none() {
-            self.parts.journal.mark_broadcast(latest.id, &BroadcastOutcome::Known, head.number).await?;
+            self.parts.journal.mark_broadcasts(&[(latest.id, BroadcastOutcome::Known)], head.number).await?;
         }
         Ok(())
     }

@@ -137,38 +137,14 @@ pub struct StoredAttempt {
 }
 
 impl Journal {
-    /// Writes down what the node said to a broadcast. Unless it was rejected, a signed transaction and its signed
-    /// actions become sent; later statuses stay. Conflict if there is no such attempt.
-    pub async fn mark_broadcast(&self, attempt: AttemptId, outcome: &BroadcastOutcome, block: u64) -> Result<()> {
-        let (word, detail) = outcome.columns();
-        let block_number = bigint("broadcast_block", block)?;
-        in_tx!(self, "mark_broadcast", |tx| {
-            let transaction: Option<i64> = sqlx::query_scalar(
-                "-- mark_broadcast\n\
-                 UPDATE attempts SET broadcast = $2, broadcast_detail = $3, broadcast_block = $4 WHERE id = $1 \
-                 RETURNING transaction_id",
-            )
-            .bind(attempt.0)
-            .bind(word)
-            .bind(&detail)
-            .bind(block_number)
-            .fetch_optional(&mut *tx)
-            .await?;
-            let transaction = TransactionId(
-                transaction
-                    .ok_or_else(|| JournalError::Conflict(format!("mark_broadcast: there is no attempt {attempt}")))?,
-            );
-            if matches!(outcome, BroadcastOutcome::Rejected(_)) {
-                return Ok(());
+    /// Writes down what the node said to broadcasts, all of it or nothing. Unless one was rejected, its signed transaction
+    /// and signed actions become sent; later statuses stay. Conflict if there is no such attempt.
+    pub async fn mark_broadcasts(&self, said: &[(AttemptId, BroadcastOutcome)], block: u64) -> Result<()> {
+        in_tx!(self, "mark_broadcasts", |tx| {
+            for (attempt, outcome) in said {
+                mark_broadcast(tx, *attempt, outcome, block).await?;
             }
-            sqlx::query(
-                "-- mark_broadcast\n\
-                 UPDATE transactions SET status = 'sent', updated_at = now() WHERE id = $1 AND status = 'signed'",
-            )
-            .bind(transaction.0)
-            .execute(&mut *tx)
-            .await?;
-            move_actions(tx, transaction, &["signed"], "sent", None, Some(block)).await
+            Ok(())
         })
     }
 
@@ -194,6 +170,39 @@ impl Journal {
             move_actions(tx, transaction, &["signed", "sent", "replaced"], status, reason, block).await
         })
     }
+}
+
+async fn mark_broadcast(
+    tx: &mut PgConnection,
+    attempt: AttemptId,
+    outcome: &BroadcastOutcome,
+    block: u64,
+) -> TxResult<()> {
+    let (word, detail) = outcome.columns();
+    let transaction: Option<i64> = sqlx::query_scalar(
+        "-- mark_broadcast\n\
+         UPDATE attempts SET broadcast = $2, broadcast_detail = $3, broadcast_block = $4 WHERE id = $1 \
+         RETURNING transaction_id",
+    )
+    .bind(attempt.0)
+    .bind(word)
+    .bind(&detail)
+    .bind(bigint("broadcast_block", block)?)
+    .fetch_optional(&mut *tx)
+    .await?;
+    let unknown = || JournalError::Conflict(format!("mark_broadcasts: there is no attempt {attempt}"));
+    let transaction = TransactionId(transaction.ok_or_else(unknown)?);
+    if matches!(outcome, BroadcastOutcome::Rejected(_)) {
+        return Ok(());
+    }
+    sqlx::query(
+        "-- mark_broadcast\n\
+         UPDATE transactions SET status = 'sent', updated_at = now() WHERE id = $1 AND status = 'signed'",
+    )
+    .bind(transaction.0)
+    .execute(&mut *tx)
+    .await?;
+    move_actions(tx, transaction, &["signed"], "sent", None, Some(block)).await
 }
 
 /// Writes the receipt's columns and answers the attempt's kind.

@@ -112,47 +112,20 @@ impl Journal {
         })
     }
 
-    /// Writes the transaction, its first signed bytes and the claim on its actions, all or nothing. Conflict where the
-    /// nonce or the hash is taken, or where an action is not there to be signed (unknown, already signed or over, of a
-    /// dry-run plan, of another deployment, of a second plan, or only part of its group).
-    pub async fn create_transaction(
+    /// Writes transactions, each with its first signed bytes and the claim on its actions, all of them or nothing, and
+    /// answers their ids in order. Conflict where a nonce or a hash is taken, or where an action is not there to be signed
+    /// (unknown, already signed or over, of a dry-run plan, of another deployment, of a second plan, or only part of its
+    /// group).
+    pub async fn create_transactions(
         &self,
-        new: &NewTransaction,
-        first: &NewAttempt,
-    ) -> Result<(TransactionId, AttemptId)> {
-        let touches = json("touches", &new.touches)?;
-        in_tx!(self, "create_transaction", |tx| {
-            let plan = plan_of_signable(tx, new).await?;
-            let id: i64 = sqlx::query_scalar(
-                "-- create_transaction\n\
-                 INSERT INTO transactions (deployment_id, plan_id, chain_id, signer, nonce, to_address, data, value, \
-                 touches, planned_block, status) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'signed') RETURNING id",
-            )
-            .bind(new.deployment.0)
-            .bind(plan.0)
-            .bind(bigint("chain_id", new.chain_id)?)
-            .bind(new.signer.as_slice())
-            .bind(bigint("nonce", new.nonce)?)
-            .bind(new.to.as_slice())
-            .bind(new.data.as_ref())
-            .bind(numeric(new.value))
-            .bind(&touches)
-            .bind(bigint("planned_block", new.planned_block)?)
-            .fetch_one(&mut *tx)
-            .await?;
-            let attempt = insert_attempt(tx, TransactionId(id), first, "first").await?;
-            sqlx::query(
-                "-- create_transaction\n\
-                 UPDATE actions SET status = 'signed', transaction_id = $2, status_block = $3, updated_at = now() \
-                 WHERE id = ANY($1)",
-            )
-            .bind(action_ids(&new.actions))
-            .bind(id)
-            .bind(bigint("signed_block", first.block)?)
-            .execute(&mut *tx)
-            .await?;
-            Ok((TransactionId(id), attempt))
+        new: &[(NewTransaction, NewAttempt)],
+    ) -> Result<Vec<(TransactionId, AttemptId)>> {
+        in_tx!(self, "create_transactions", |tx| {
+            let mut ids = Vec::with_capacity(new.len());
+            for (transaction, first) in new {
+                ids.push(insert_transaction(tx, transaction, first).await?);
+            }
+            Ok(ids)
         })
     }
 
@@ -258,9 +231,47 @@ impl Journal {
     }
 }
 
+async fn insert_transaction(
+    tx: &mut PgConnection,
+    new: &NewTransaction,
+    first: &NewAttempt,
+) -> TxResult<(TransactionId, AttemptId)> {
+    let plan = plan_of_signable(tx, new).await?;
+    let id: i64 = sqlx::query_scalar(
+        "-- insert_transaction\n\
+         INSERT INTO transactions (deployment_id, plan_id, chain_id, signer, nonce, to_address, data, value, \
+         touches, planned_block, status) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'signed') RETURNING id",
+    )
+    .bind(new.deployment.0)
+    .bind(plan.0)
+    .bind(bigint("chain_id", new.chain_id)?)
+    .bind(new.signer.as_slice())
+    .bind(bigint("nonce", new.nonce)?)
+    .bind(new.to.as_slice())
+    .bind(new.data.as_ref())
+    .bind(numeric(new.value))
+    .bind(json("touches", &new.touches)?)
+    .bind(bigint("planned_block", new.planned_block)?)
+    .fetch_one(&mut *tx)
+    .await?;
+    let attempt = insert_attempt(tx, TransactionId(id), first, "first").await?;
+    sqlx::query(
+        "-- insert_transaction\n\
+         UPDATE actions SET status = 'signed', transaction_id = $2, status_block = $3, updated_at = now() \
+         WHERE id = ANY($1)",
+    )
+    .bind(action_ids(&new.actions))
+    .bind(id)
+    .bind(bigint("signed_block", first.block)?)
+    .execute(&mut *tx)
+    .await?;
+    Ok((TransactionId(id), attempt))
+}
+
 /// Locks the actions, checks that they may be signed together, and answers their plan.
 async fn plan_of_signable(tx: &mut PgConnection, new: &NewTransaction) -> TxResult<PlanId> {
-    let refuse = |why: String| JournalError::Conflict(format!("create_transaction: {why}"));
+    let refuse = |why: String| JournalError::Conflict(format!("create_transactions: {why}"));
     let rows = sqlx::query(
         "-- plan_of_signable\n\
          SELECT id, deployment_id, plan_id, dry_run, status, transaction_id FROM actions \

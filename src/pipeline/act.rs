@@ -58,6 +58,8 @@ pub(super) struct ActLoop {
     pub(super) empty_funds: BTreeSet<SegmentId>,
     /// Shortages that were told, by alert and subject.
     pub(super) shortages: BTreeSet<(AlertKind, String)>,
+    /// What the last plan of each segment left undone.
+    pub(super) noted: BTreeMap<SegmentId, Vec<String>>,
     /// Whether what an earlier process left in flight was taken up.
     pub(super) recovered: bool,
 }
@@ -109,6 +111,7 @@ impl ActLoop {
     /// One pass over the newest snapshot. After an error everything durable stands and the pass is made again.
     async fn act_once(&mut self, snapshot: &Snapshot) -> anyhow::Result<()> {
         let head = snapshot.block;
+        self.executor.know(snapshot.book.clone());
         let settled = if self.recovered {
             self.executor.settle(&head).await.context("settle what is in flight")?
         } else {
@@ -250,6 +253,7 @@ impl ActLoop {
             }
         };
         short.extend(plan.shortages().iter().cloned());
+        self.tell_notes(&plan);
         self.concerns.state(AlertKind::PlanImbalance, segment, None);
         self.concerns.state(AlertKind::ResidualLoss, segment, residual(&plan));
         if plan.steps().is_empty() {
@@ -271,6 +275,16 @@ impl ActLoop {
             detail: format!("segment {segment}: {}", refused.refusal.reason),
         }));
         Ok(short)
+    }
+
+    /// Says what a plan leaves undone and why, when that is not what was said last.
+    fn tell_notes(&mut self, plan: &BalancedPlan) {
+        let last = self.noted.insert(plan.segment(), plan.notes().to_vec());
+        if last.unwrap_or_default() != plan.notes() {
+            for note in plan.notes() {
+                info!(deployment = %self.name, segment = %plan.segment(), block = plan.block().number, note, "left undone");
+            }
+        }
     }
 
     /// The plan of one segment under the waterfall as it is configured now: from what its protocol offers, or composed

@@ -132,6 +132,7 @@ impl<S: CacheStore> Pipeline<S> {
             troubled: Default::default(),
             empty_funds: Default::default(),
             shortages: Default::default(),
+            noted: Default::default(),
             recovered: false,
         };
         // one loop's end is the other's: half a pipeline would be watched by nobody

@@ -19,6 +19,18 @@ pub enum LegKind {
     Debt,
 }
 
+impl LegKind {
+    /// The word for people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Perp => "perp",
+            Self::Collateral => "collateral",
+            Self::Supply => "supply",
+            Self::Debt => "debt",
+        }
+    }
+}
+
 /// A unit's holding in one market.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leg {

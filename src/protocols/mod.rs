@@ -4,7 +4,11 @@
 //! foreign emitter and counts events it does not know; its standings equal the protocol's own views to the last unit.
 //! Must not: do I/O, read a clock, or be named anywhere but here and in the registry below.
 
+pub mod aave_v3;
+pub mod morpho_blue;
+mod records;
 pub mod reference_venue;
+pub mod venus;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -113,8 +117,10 @@ pub struct RoleCheck {
     pub role: &'static str,
     /// Tiers that need it.
     pub needed_for: Vec<Tier>,
-    /// A view that returns a bool word.
+    /// A view that says whether the keeper holds it.
     pub call: Call,
+    /// What it answers if so; `None`: any word but zero.
+    pub expected: Option<Bytes>,
     /// How to mend its absence, for people.
     pub mend: String,
 }
@@ -250,6 +256,12 @@ pub trait Adapter: Valuation + Send + Sync {
     /// What a mined transaction's logs did.
     fn effects(&self, logs: &[Log]) -> Vec<Effect>;
 
+    /// The same where logs alone do not say of which unit or token they tell. `book`: what is known at the latest block.
+    fn effects_in(&self, book: &Book, logs: &[Log]) -> Vec<Effect> {
+        let _ = book;
+        self.effects(logs)
+    }
+
     /// The unit that an operator's word names: a unit key, an address, or `segment/address`. All that match.
     fn find_units(&self, book: &Book, word: &str) -> Vec<UnitKey>;
 }
@@ -269,7 +281,12 @@ pub enum RegistryError {
 type Open = fn(serde_json::Value) -> Result<Arc<dyn Adapter>, String>;
 
 /// The registry: config word and constructor, one line an adapter.
-const REGISTRY: &[(&str, Open)] = &[(reference_venue::NAME, reference_venue::open)];
+const REGISTRY: &[(&str, Open)] = &[
+    (aave_v3::NAME, aave_v3::open),
+    (morpho_blue::NAME, morpho_blue::open),
+    (reference_venue::NAME, reference_venue::open),
+    (venus::NAME, venus::open),
+];
 
 /// Config words of the adapters in this build.
 pub fn known_adapters() -> Vec<&'static str> {

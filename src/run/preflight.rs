@@ -115,7 +115,10 @@ async fn contract_fault(rpc: &Rpc, contract: &ContractCheck, head: &BlockRef) ->
 
 async fn role_fault(rpc: &Rpc, role: &RoleCheck, keeper: Address, head: &BlockRef) -> Option<String> {
     let held = match rpc.call(&role.call, None, head.hash).await {
-        Ok(CallOutcome::Returned(word)) => word.iter().any(|byte| *byte != 0),
+        Ok(CallOutcome::Returned(word)) => match &role.expected {
+            Some(expected) => word == *expected,
+            None => word.iter().any(|byte| *byte != 0),
+        },
         Ok(CallOutcome::Reverted(_)) => false,
         Err(error) => return Some(format!("{} cannot be read: {error}; try again", role.role)),
     };

@@ -346,9 +346,13 @@ async fn without_money_the_bytes_stay_and_somebody_is_told() {
     stage.chain(|chain| chain.balance = U256::from(999));
     let mut executor = stage.executor();
     let (_, executed) = stage.turn(&mut executor).await.unwrap();
-    assert_eq!((executed.sent.len(), executed.held_back.len()), (1, 1));
+    assert_eq!(
+        (executed.sent.len(), executed.held_back.len()),
+        (2, 0),
+        "both were written down before the first was sent"
+    );
     assert!(stage.raised(AlertKind::BalanceLow) > 0);
-    assert_eq!(stage.statuses(1), [ActionStatus::Signed]);
+    assert_eq!((stage.statuses(1), stage.statuses(2)), (vec![ActionStatus::Signed], vec![ActionStatus::Signed]));
     stage.chain(|chain| chain.balance = U256::from(10).pow(U256::from(18)));
     stage.turns(&mut executor, 6).await;
     assert_eq!((stage.debt(1), stage.debt(2)), (U256::ZERO, U256::ZERO));
@@ -410,4 +414,20 @@ async fn a_batch_is_one_transaction_and_is_taken_apart_around_a_poisoned_unit() 
     assert_eq!(stage.reasons(2), ["poisoned"]);
     stage.chain(ChainState::mine);
     assert_eq!([1, 2, 3].map(|id| stage.debt(id).is_zero()), [true, false, true]);
+}
+
+#[tokio::test]
+async fn what_does_not_fit_one_write_ahead_is_held_back_when_the_lane_is_held() {
+    let debts: Vec<u64> = (1..=40).map(|id| 100 + id).collect();
+    let mut stage = Stage::new(&debts);
+    stage.settings.actions_per_block_max = 40;
+    stage.settings.block_gas_max = u64::MAX;
+    stage.gate.transactions_per_block_max = 40;
+    stage.chain(|chain| chain.balance = U256::ZERO);
+    let mut executor = stage.executor();
+    let (_, executed) = stage.turn(&mut executor).await.unwrap();
+    assert_eq!((executed.sent.len(), executed.held_back.len()), (32, 8));
+    stage.chain(|chain| chain.balance = U256::from(10).pow(U256::from(18)));
+    stage.turns(&mut executor, 6).await;
+    assert!((1..=40).all(|id| stage.debt(id).is_zero()), "and none of it is lost");
 }

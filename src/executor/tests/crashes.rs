@@ -47,9 +47,9 @@ async fn a_crash_at_any_step_leaves_exactly_one_effect() {
     for takes_effect in [false, true] {
         let mut steps = 0;
         loop {
-            let stage = Stage::new(&[500, 70, 9]);
+            let stage = Stage::new(&[500, 70, 9, 40, 12]);
             let blown = survive(&stage, steps, takes_effect, |_, _| {}).await;
-            assert_repaired_once(&stage, 3, &format!("step {steps}, takes effect {takes_effect}"));
+            assert_repaired_once(&stage, 5, &format!("step {steps}, takes effect {takes_effect}"));
             if !blown {
                 break;
             }

@@ -25,7 +25,7 @@ pub(super) struct ActionRow {
 }
 
 /// The tables.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct JournalState {
     pub(super) actions: BTreeMap<ActionId, ActionRow>,
     pub(super) transactions: Vec<UnsettledTransaction>,
@@ -52,6 +52,60 @@ impl JournalState {
     fn move_actions(&mut self, id: TransactionId, from: &[ActionStatus], to: ActionStatus) {
         let rows = self.actions.values_mut().filter(|row| row.transaction == Some(id));
         rows.filter(|row| from.contains(&row.status)).for_each(|row| row.status = to);
+    }
+
+    fn create(&mut self, new: &NewTransaction, first: &NewAttempt) -> Answer<(TransactionId, AttemptId)> {
+        if self.transactions.iter().any(|t| t.signer == new.signer && t.nonce == new.nonce) {
+            return conflict("nonce is taken");
+        }
+        for id in &new.actions {
+            let row = &self.actions[id];
+            assert!(!row.dry_run, "an action of a dry run was signed");
+            if !matches!(row.status, ActionStatus::Planned | ActionStatus::Simulated) {
+                return conflict("an action is elsewhere");
+            }
+        }
+        let attempt = self.store(first, None)?;
+        let id = TransactionId(self.transactions.len() as i64 + 1);
+        for action in &new.actions {
+            let row = self.actions.get_mut(action).unwrap();
+            (row.status, row.transaction) = (ActionStatus::Signed, Some(id));
+        }
+        let ids = (id, attempt.id);
+        self.transactions.push(UnsettledTransaction {
+            id,
+            plan: PlanId(self.plans),
+            episode: EpisodeId(1),
+            signer: new.signer,
+            nonce: new.nonce,
+            to: new.to,
+            data: new.data.clone(),
+            value: new.value,
+            actions: new.actions.clone(),
+            touches: new.touches.clone(),
+            planned_block: new.planned_block,
+            status: TransactionStatus::Signed,
+            included: None,
+            attempts: vec![attempt],
+        });
+        Ok(ids)
+    }
+
+    fn answer(&mut self, id: AttemptId, outcome: &BroadcastOutcome) -> Answer<()> {
+        let mut all = self.transactions.iter_mut();
+        let Some(transaction) = all.find(|t| t.attempts.iter().any(|a| a.id == id)) else {
+            return conflict("no such attempt");
+        };
+        transaction.attempts.iter_mut().filter(|a| a.id == id).for_each(|a| a.broadcast = Some(outcome.clone()));
+        if matches!(outcome, BroadcastOutcome::Rejected(_)) {
+            return Ok(());
+        }
+        if transaction.status == TransactionStatus::Signed {
+            transaction.status = TransactionStatus::Sent;
+        }
+        let transaction = transaction.id;
+        self.move_actions(transaction, &[ActionStatus::Signed], ActionStatus::Sent);
+        Ok(())
     }
 
     fn store(&mut self, attempt: &NewAttempt, kind: Option<AttemptKind>) -> Answer<StoredAttempt> {
@@ -168,41 +222,14 @@ impl JournalPort for FakeJournal {
         })
     }
 
-    async fn create_transaction(&self, new: &NewTransaction, first: &NewAttempt) -> Answer<(TransactionId, AttemptId)> {
+    async fn create_transactions(
+        &self,
+        new: &[(NewTransaction, NewAttempt)],
+    ) -> Answer<Vec<(TransactionId, AttemptId)>> {
         self.write(|journal| {
-            if journal.transactions.iter().any(|t| t.signer == new.signer && t.nonce == new.nonce) {
-                return conflict("nonce is taken");
-            }
-            for id in &new.actions {
-                let row = &journal.actions[id];
-                assert!(!row.dry_run, "an action of a dry run was signed");
-                if !matches!(row.status, ActionStatus::Planned | ActionStatus::Simulated) {
-                    return conflict("an action is elsewhere");
-                }
-            }
-            let attempt = journal.store(first, None)?;
-            let id = TransactionId(journal.transactions.len() as i64 + 1);
-            for action in &new.actions {
-                let row = journal.actions.get_mut(action).unwrap();
-                (row.status, row.transaction) = (ActionStatus::Signed, Some(id));
-            }
-            let ids = (id, attempt.id);
-            journal.transactions.push(UnsettledTransaction {
-                id,
-                plan: PlanId(journal.plans),
-                episode: EpisodeId(1),
-                signer: new.signer,
-                nonce: new.nonce,
-                to: new.to,
-                data: new.data.clone(),
-                value: new.value,
-                actions: new.actions.clone(),
-                touches: new.touches.clone(),
-                planned_block: new.planned_block,
-                status: TransactionStatus::Signed,
-                included: None,
-                attempts: vec![attempt],
-            });
+            let mut after = journal.clone();
+            let ids = new.iter().map(|(new, first)| after.create(new, first)).collect::<Answer<Vec<_>>>()?;
+            *journal = after;
             Ok(ids)
         })
     }
@@ -219,23 +246,8 @@ impl JournalPort for FakeJournal {
         })
     }
 
-    async fn mark_broadcast(&self, id: AttemptId, outcome: &BroadcastOutcome, _: u64) -> Answer<()> {
-        self.write(|journal| {
-            let mut all = journal.transactions.iter_mut();
-            let Some(transaction) = all.find(|t| t.attempts.iter().any(|a| a.id == id)) else {
-                return conflict("no such attempt");
-            };
-            transaction.attempts.iter_mut().filter(|a| a.id == id).for_each(|a| a.broadcast = Some(outcome.clone()));
-            if matches!(outcome, BroadcastOutcome::Rejected(_)) {
-                return Ok(());
-            }
-            if transaction.status == TransactionStatus::Signed {
-                transaction.status = TransactionStatus::Sent;
-            }
-            let transaction = transaction.id;
-            journal.move_actions(transaction, &[ActionStatus::Signed], ActionStatus::Sent);
-            Ok(())
-        })
+    async fn mark_broadcasts(&self, said: &[(AttemptId, BroadcastOutcome)], _: u64) -> Answer<()> {
+        self.write(|journal| said.iter().try_for_each(|(id, outcome)| journal.answer(*id, outcome)))
     }
 
     async fn mark_included(&self, id: TransactionId, attempt: AttemptId, receipt: &IncludedReceipt) -> Answer<()> {

@@ -181,17 +181,33 @@ fn assert_conflict<T: std::fmt::Debug>(result: Result<T>) {
 fn futures_can_move_between_threads() {
     fn spawnable<F: Future + Send>(_: impl Fn(&'static Journal, &'static Bundle) -> F) {}
     struct Bundle {
-        transaction: NewTransaction,
+        transactions: Vec<(NewTransaction, NewAttempt)>,
         attempt: NewAttempt,
         receipt: IncludedReceipt,
         alert: AlertRow,
         name: DeploymentName,
     }
-    spawnable(|journal, b| journal.create_transaction(&b.transaction, &b.attempt));
+    spawnable(|journal, b| journal.create_transactions(&b.transactions));
     spawnable(|journal, b| journal.add_attempt(TransactionId(1), &b.attempt, AttemptKind::Cancel));
     spawnable(|journal, b| journal.mark_included(TransactionId(1), AttemptId(1), &b.receipt));
     spawnable(|journal, b| journal.raise_alert(&b.alert));
     spawnable(|journal, b| journal.lock_deployment(&b.name));
     spawnable(|journal, _| journal.unsettled_transactions(DeploymentId(1)));
     spawnable(|journal, _| journal.load_cache(DeploymentId(1)));
+}
+
+/// One at a time, as most tests want it.
+impl Journal {
+    async fn create_transaction(
+        &self,
+        new: &NewTransaction,
+        first: &NewAttempt,
+    ) -> super::Result<(TransactionId, AttemptId)> {
+        let ids = self.create_transactions(&[(new.clone(), first.clone())]).await?;
+        Ok(ids[0])
+    }
+
+    async fn mark_broadcast(&self, attempt: AttemptId, outcome: &BroadcastOutcome, block: u64) -> super::Result<()> {
+        self.mark_broadcasts(&[(attempt, outcome.clone())], block).await
+    }
 }

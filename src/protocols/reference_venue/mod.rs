@@ -184,6 +184,7 @@ fn role(name: &'static str, holder: Address, contract: Address, needed_for: Vec<
         role: name,
         needed_for,
         call: Call::new(contract, call.abi_encode()),
+        expected: None,
         mend: format!("let the admin of {contract} call grantRole({role}, {holder})"),
     }
 }

@@ -1,0 +1,1 @@
+//! The adapter on hand-made logs and on the real contracts.

@@ -1,0 +1,7 @@
+//! The adapter as a whole, on logs and answers made by hand.
+
+mod applying;
+mod casing;
+mod fixture;
+mod sending;
+mod valuing;

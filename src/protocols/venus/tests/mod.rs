@@ -1,0 +1,1 @@
+//! The adapter as a whole, on logs built by hand.
