@@ -22,6 +22,12 @@ demo: ## Crash a venue and repair it; STAY=1 leaves it running, KILL=1 kills the
 	$(CARGO) build --locked
 	@"$(TARGET)/debug/backstop" demo $(if $(filter 1,$(STAY)),--stay) $(if $(filter 1,$(KILL)),--kill)
 
+.PHONY: scenarios
+scenarios: ## Play the named crises on real chains and hold each account of who paid against the chain; ONLY=name
+	@tools/setup.sh rust anvil postgres
+	$(CARGO) build --locked
+	@"$(TARGET)/debug/backstop" scenarios $(if $(ONLY),--only $(ONLY))
+
 .PHONY: test
 test: lint test-rust test-contracts ## Every test and check
 

@@ -1,3 +1,4 @@
+DROP TABLE refusals;
 DROP TABLE settings_changes;
 DROP INDEX plans_by_segment;
 ALTER TABLE effects ADD CONSTRAINT effects_tier_check CHECK (

@@ -16,3 +16,15 @@ CREATE TABLE settings_changes (
     changed_at TIMESTAMPTZ NOT NULL DEFAULT now()
 );
 CREATE INDEX settings_changes_latest ON settings_changes (deployment_id, what, id DESC);
+
+-- When no plan could be made that does anything, and why.
+CREATE TABLE refusals (
+    id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    episode_id BIGINT NOT NULL REFERENCES episodes (id),
+    block_number BIGINT NOT NULL,
+    block_hash BYTEA NOT NULL CHECK (length(block_hash) = 32),
+    residual NUMERIC(78, 0) NOT NULL CHECK (residual >= 0),
+    reasons TEXT[] NOT NULL,
+    created_at TIMESTAMPTZ NOT NULL DEFAULT now()
+);
+CREATE INDEX refusals_by_episode ON refusals (episode_id);

@@ -10,6 +10,7 @@
 //! are NUMERIC(78,0) and never rounded. `migrations/README.md` describes every table.
 //! Must not: talk to a chain, decide anything, or know a protocol.
 
+mod accounts;
 mod actions;
 mod alerts;
 mod attempts;
@@ -30,6 +31,7 @@ mod values;
 #[cfg(test)]
 mod tests;
 
+pub use accounts::{Burden, EpisodeAccount, EpisodeRow, Progress};
 pub use actions::{ActionFilter, ActionRow};
 pub use alerts::{AlertDecision, AlertRow, AlertSeverity};
 pub use attempts::{AttemptKind, BroadcastOutcome, IncludedReceipt, NewAttempt, StoredAttempt};

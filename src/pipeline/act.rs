@@ -28,7 +28,7 @@ use crate::{
         plan_offered, plan_with,
     },
     scanner::{Condition, Finding, ScanReport, scan},
-    types::{BlockRef, DeploymentName, I256, SegmentId, U256, UnitKey},
+    types::{BlockRef, DeploymentName, I256, SegmentId, U256, UnitKey, math},
 };
 
 /// How often an idle loop shows that it turns.
@@ -133,7 +133,9 @@ impl ActLoop {
             cases.values().filter(|case| is_troubled(case)).map(|case| case.segment).collect();
         self.executor.allow(self.adapter.allowed_calls(&snapshot.book, self.executor.keeper()));
         let mut short = BTreeSet::new();
-        for case in cases.values().filter(|case| troubled.contains(&case.segment)) {
+        // What is due in a calm segment is done, and is no trouble that keeps an episode open.
+        let is_due = |case: &SegmentCase| case.measures.is_due(head.number, case.fund.spendable);
+        for case in cases.values().filter(|case| troubled.contains(&case.segment) || is_due(case)) {
             let found = self.repair(&head, case).await.with_context(|| format!("segment {}", case.segment))?;
             short.extend(found);
         }
@@ -248,16 +250,23 @@ impl ActLoop {
             Ok(plan) => plan,
             Err(imbalance) => {
                 self.meter.planned(Planned::Imbalance);
-                self.concerns.state(AlertKind::PlanImbalance, segment, Some(imbalance.to_string()));
+                let why = imbalance.to_string();
+                if self.is_news(segment, std::slice::from_ref(&why)) {
+                    self.refuse(head, case, open_holes(case), std::slice::from_ref(&why)).await?;
+                }
+                self.concerns.state(AlertKind::PlanImbalance, segment, Some(why));
                 return Ok(short);
             }
         };
         short.extend(plan.shortages().iter().cloned());
-        self.tell_notes(&plan);
+        let news = self.tell_notes(&plan);
         self.concerns.state(AlertKind::PlanImbalance, segment, None);
         self.concerns.state(AlertKind::ResidualLoss, segment, residual(&plan));
         if plan.steps().is_empty() {
             self.meter.planned(Planned::NothingToDo);
+            if news && !plan.ledger().residual.is_zero() {
+                self.refuse(head, case, plan.ledger().residual, plan.notes()).await?;
+            }
             return Ok(short);
         }
         let episode = self.episodes.open(segment, head, &cause(case)).await?;
@@ -277,14 +286,30 @@ impl ActLoop {
         Ok(short)
     }
 
-    /// Says what a plan leaves undone and why, when that is not what was said last.
-    fn tell_notes(&mut self, plan: &BalancedPlan) {
-        let last = self.noted.insert(plan.segment(), plan.notes().to_vec());
-        if last.unwrap_or_default() != plan.notes() {
-            for note in plan.notes() {
-                info!(deployment = %self.name, segment = %plan.segment(), block = plan.block().number, note, "left undone");
-            }
+    /// Says what a plan leaves undone and why, when that is not what was said last; whether it is not.
+    fn tell_notes(&mut self, plan: &BalancedPlan) -> bool {
+        let news = self.is_news(plan.segment(), plan.notes());
+        for note in plan.notes().iter().filter(|_| news) {
+            info!(deployment = %self.name, segment = %plan.segment(), block = plan.block().number, note, "left undone");
         }
+        news
+    }
+
+    /// Whether these notes are not the ones of last time.
+    fn is_news(&mut self, segment: SegmentId, notes: &[String]) -> bool {
+        self.noted.insert(segment, notes.to_vec()).unwrap_or_default() != notes
+    }
+
+    /// Writes down, as part of the segment's episode, that nothing can be done and why.
+    async fn refuse(
+        &mut self,
+        head: &BlockRef,
+        case: &SegmentCase,
+        residual: U256,
+        reasons: &[String],
+    ) -> anyhow::Result<()> {
+        let episode = self.episodes.open(case.segment, head, &cause(case)).await?;
+        self.journal.record_refusal(episode, head, residual, reasons).await.context("record a refusal")
     }
 
     /// The plan of one segment under the waterfall as it is configured now: from what its protocol offers, or composed
@@ -335,7 +360,7 @@ struct Halted(String);
 fn is_troubled(case: &SegmentCase) -> bool {
     let offered = case.offered.as_ref();
     let open = offered.is_some_and(|offered| !offered.intents.is_empty() || !offered.deficits.is_empty());
-    !case.distressed.is_empty() || open || case.measures.is_due(case.block.number, case.fund.spendable)
+    !case.distressed.is_empty() || open
 }
 
 fn found(finding: &Finding, rank: Option<u32>) -> FindingChange {
@@ -367,6 +392,12 @@ fn healthy(adapter: &dyn Adapter, snapshot: &Snapshot, key: &UnitKey) -> Option<
         rank: None,
         reason: None,
     })
+}
+
+/// How far below zero the case's units stand together.
+fn open_holes(case: &SegmentCase) -> U256 {
+    let holes = case.distressed.iter().map(|unit| math::negative_part(unit.equity));
+    holes.fold(U256::ZERO, |sum, hole| sum.saturating_add(hole))
 }
 
 fn cause(case: &SegmentCase) -> String {

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::json;
 use tracing::info;
 
 use crate::{
@@ -64,11 +63,9 @@ impl Episodes {
             .map(|(segment, episode)| (*segment, *episode))
             .collect();
         for (segment, episode) in over {
-            let absorbed = self.journal.episode_absorbed(episode).await?;
-            let by_tier: BTreeMap<String, String> =
-                absorbed.iter().map(|(tier, amount)| (tier.as_str().to_owned(), amount.to_string())).collect();
-            self.journal.close_episode(episode, block, &json!({ "absorbed": by_tier })).await?;
-            info!(%segment, block = block.number, ?by_tier, "episode closed");
+            let summary = self.journal.episode_summary(episode).await?;
+            self.journal.close_episode(episode, block, &summary).await?;
+            info!(%segment, block = block.number, %summary, "episode closed");
             self.open.get_or_insert_default().remove(&segment);
         }
         Ok(())

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use metrics::{PipelineMeter, PipelineMetrics};
-pub use terms::PolicySettings;
+pub use terms::{PolicySettings, TermsSource};
 
 use crate::{
     alerts::AlertSink,

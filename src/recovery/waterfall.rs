@@ -131,7 +131,8 @@ impl<'a> Work<'a> {
     pub(super) fn restitution_payable(&self) -> U256 {
         let floor = self.settings(Tier::Restitute).map_or(U256::ZERO, |settings| settings.floor);
         let above_floor = self.case.fund.balance.saturating_sub(floor);
-        self.allowance(Tier::Restitute).amount.min(self.state.spendable).min(above_floor)
+        let absorb_max = self.settings(Tier::Restitute).and_then(|settings| settings.absorb_max);
+        absorb_max.unwrap_or(U256::MAX).min(self.state.spendable).min(above_floor)
     }
 
     /// The block from which on it has been calm for as long as the tier's cool-down says, if that is still to come: since

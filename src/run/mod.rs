@@ -344,7 +344,8 @@ fn pipeline_settings(deployment: &config::Deployment, head_age_max: Duration) ->
     }
 }
 
-fn policy_settings(policy: &config::Policy) -> PolicySettings {
+/// A deployment's policy, from the configuration.
+pub fn policy_settings(policy: &config::Policy) -> PolicySettings {
     let amounts = |map: &BTreeMap<Address, config::Decimal<U256>>| map.iter().map(|(k, v)| (*k, v.0)).collect();
     PolicySettings {
         policy: Policy {

@@ -286,6 +286,7 @@ impl Audit {
         let tally = self.tallied(segment);
         tally.deleveraged.insert(e.winner);
         tally.absorbed.auto_deleverage += e.loss;
+        *tally.borne.entry(e.winner).or_default() += e.loss;
         tally.recovery_events += 1;
     }
 
@@ -297,6 +298,7 @@ impl Audit {
         let tally = self.tallied(e.segment);
         tally.payers.insert(e.payer);
         tally.absorbed.socialise_loss += e.amount;
+        *tally.borne.entry(e.payer).or_default() += e.amount;
         tally.recovery_events += 1;
     }
 

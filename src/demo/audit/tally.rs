@@ -1,6 +1,6 @@
 //! What the audit counts, by segment.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -65,6 +65,8 @@ pub(crate) struct Tally {
     pub(crate) payers: BTreeSet<Address>,
     /// Who bore which loss.
     pub(crate) absorbed: Absorbed,
+    /// What each deleveraged winner and payer bore for others.
+    pub(crate) borne: BTreeMap<Address, U256>,
     /// Shortfalls that prices and executions opened, less those that prices closed again.
     pub(crate) shortfall_arisen: I256,
     /// Shortfalls that stand open.

@@ -19,6 +19,7 @@ mod probes;
 mod refusal;
 mod screen;
 mod settings;
+mod shock;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -32,7 +33,9 @@ use self::{
     margin::{Account, MarketNow},
     state::Feed,
 };
-use super::{Adapter, Applied, ApplyError, BuildError, ContractCheck, Manifest, Parties, Probe, Refusal, RoleCheck};
+use super::{
+    Adapter, Applied, ApplyError, BuildError, ContractCheck, Manifest, Parties, Probe, Refusal, RoleCheck, Shock,
+};
 use crate::{
     positions::{Book, Snapshot, Unit},
     recovery::{Effect, SegmentCase, Step, Tier},
@@ -162,6 +165,10 @@ impl Adapter for ReferenceVenue {
 
     fn effects(&self, logs: &[Log]) -> Vec<Effect> {
         effects::effects(&self.settings, logs)
+    }
+
+    fn shocked(&self, snapshot: &Snapshot, shocks: &[Shock]) -> Result<Snapshot, String> {
+        shock::shocked(snapshot, shocks)
     }
 
     fn find_units(&self, book: &Book, word: &str) -> Vec<UnitKey> {

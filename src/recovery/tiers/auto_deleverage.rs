@@ -119,29 +119,32 @@ fn candidates(work: &Work<'_>, unit: &UnitKey, market: MarketId) -> Result<Vec<C
 }
 
 /// The policy's choice, with what the venue will charge each: ceil(shortfall left · lots / lots left), in order. Ends
-/// where the shortfall or the tier's allowance does.
+/// where the shortfall does, or the tier's allowance: then the last winner gives as many lots as still fit.
 fn charge(work: &Work<'_>, candidates: &[Candidate], hole: U256, open: U256) -> (Vec<Deleveraging>, Option<Bound>) {
     let Allowance { amount: mut allowance, bound } = work.allowance(Tier::AutoDeleverage);
     let mut units_left = work.units_left(Tier::AutoDeleverage);
     let (mut hole_left, mut lots_left, mut winners) = (hole, open, Vec::new());
-    for (index, lots) in work.policy.allot(candidates, open) {
+    for (index, wanted) in work.policy.allot(candidates, open) {
         let candidate = &candidates[index];
-        let Some(loss) = mul_div_ceil(hole_left, lots, lots_left) else { break };
-        let new = !work.reaches(Tier::AutoDeleverage, &candidate.unit);
         if hole_left.is_zero() {
             break;
         }
-        if loss > allowance {
-            return (winners, Some(bound));
-        }
+        let new = !work.reaches(Tier::AutoDeleverage, &candidate.unit);
         if new && units_left == 0 {
             return (winners, Some(Bound::Units));
         }
-        units_left -= usize::from(new);
+        let lots = wanted.min(mul_div_floor(allowance, lots_left, hole_left).unwrap_or(U256::MAX));
+        let Some(loss) = mul_div_ceil(hole_left, lots, lots_left).filter(|_| !lots.is_zero()) else {
+            return (winners, Some(bound));
+        };
         let tolerated = loss + mul_div_ceil(loss, LOSS_TOLERANCE_BPS, BPS).unwrap_or_default();
         let loss_max = tolerated.min(candidate.capacity);
         winners.push(Deleveraging { unit: candidate.unit.clone(), lots, loss, loss_max });
-        (hole_left, lots_left, allowance) = (hole_left - loss, lots_left - lots, allowance - loss);
+        (hole_left, lots_left, allowance) = (hole_left - loss, lots_left - lots, allowance.saturating_sub(loss));
+        units_left -= usize::from(new);
+        if lots < wanted {
+            return (winners, Some(bound));
+        }
     }
     (winners, None)
 }

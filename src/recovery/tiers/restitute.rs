@@ -2,7 +2,7 @@
 //! floor again: a loss that somebody bore for others is not for ever.
 //!
 //! Only in calm: while nobody is in distress, and no sooner than the tier's cool-down after the last plan that moved money
-//! for a loss, so that the fund is not emptied between two waves of one crisis. Of its limits `absorb_max` bounds what one
+//! for a loss (restitution itself is none: a round goes on in the next block), so that the fund is not emptied between two waves of one crisis. Of its limits `absorb_max` bounds what one
 //! plan pays, and `floor` is what the fund keeps beside the protocol's own. It absorbs nothing: the ledger books what it
 //! pays as returned.
 
