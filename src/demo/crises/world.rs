@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::atomic::Ordering};
 
 use alloy::primitives::keccak256;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::{
@@ -184,6 +184,23 @@ impl World {
             ops_port: self.ops_port,
             environment,
         })
+    }
+
+    /// What a command of the operator's answers, run beside the daemon on the same configuration.
+    pub(super) async fn ask(&self, command: &str, arguments: &[&str]) -> Result<String> {
+        let output = tokio::process::Command::new(executable()?)
+            .arg(command)
+            .arg("--config")
+            .arg(self.folder.join("backstop.toml"))
+            .args(arguments)
+            .env(KEY_VARIABLE, self.keeper.key.to_string())
+            .env_remove("DATABASE_URL")
+            .output()
+            .await
+            .with_context(|| format!("run {command}"))?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.success(), "{command} fails: {said}");
+        String::from_utf8(output.stdout).with_context(|| format!("{command} answers no text"))
     }
 
     /// Moves the chain's clock on, so that the next block is so many seconds after the last.

@@ -32,6 +32,8 @@ fn what_a_blocks_limit_leaves_waits_for_the_next_block() {
     let plan = limited(&venue, &with(Tier::AutoDeleverage, |s| s.absorb_max = Some(u(300))), &[]);
     assert_eq!(absorbed(&plan), [(Tier::AutoDeleverage, 300), (Tier::Recalibrate, 0)]);
     assert_eq!(plan.ledger().residual, u(200), "and nobody else is asked for it");
+    let plan = limited(&venue, &with(Tier::AutoDeleverage, |s| s.absorb_max = Some(u(299))), &[]);
+    assert_eq!(absorbed(&plan)[0], (Tier::AutoDeleverage, 250), "5 lots; a sixth would make it 300");
     assert!(notes(&plan, "absorb_max"), "{:?}", plan.notes());
     let used = TierUse { in_episode: u(300), in_block: u(300), last_block: Some(7) };
     let again =
