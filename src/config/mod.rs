@@ -26,7 +26,7 @@ pub use fault::{ConfigError, Fault};
 pub use secret::{Secret, SecretUrl};
 
 use crate::{
-    recovery::Tier,
+    recovery::{AdlPolicy, Tier},
     types::{Address, DeploymentName, U256},
 };
 
@@ -211,21 +211,11 @@ pub struct Scanner {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recovery {
-    /// How deleveraging chooses winners.
-    #[serde(deserialize_with = "word::one_of")]
-    pub adl_policy: AdlPolicy,
+    /// How deleveraging chooses winners: a word of the policies' registry.
+    #[serde(deserialize_with = "word::adl_policy", serialize_with = "word::adl_policy_word")]
+    pub adl_policy: &'static dyn AdlPolicy,
     /// The waterfall, in order.
     pub tiers: Vec<RecoveryTier>,
-}
-
-/// How deleveraging chooses winners.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AdlPolicy {
-    /// Every winner in proportion to what it holds.
-    ProRata,
-    /// The highest profit times leverage first.
-    Queue,
 }
 
 /// One entry of `recovery.tiers`.

@@ -40,9 +40,19 @@ fn the_least_configuration_is_filled_with_defaults() {
     assert!(eth.enabled && eth.executor.dry_run);
     assert_eq!(eth.executor.fee_cap_wei, Decimal(500_000_000_000));
     assert_eq!(eth.recovery.tiers.len(), 5);
+    assert_eq!(eth.recovery.adl_policy.name(), "min_max");
     assert_eq!(eth.protocol.adapter, "reference_venue");
     assert_eq!(eth.protocol.settings.keys().collect::<Vec<_>>(), ["clearinghouse"]);
     assert_eq!(config.enabled_deployments().unwrap().len(), 1);
+}
+
+#[test]
+fn every_registered_deleveraging_policy_is_a_word_of_the_configuration() {
+    for word in crate::recovery::adl_policy_words() {
+        let config = load(&[LEAST, &format!("deployments.eth.recovery.adl_policy = '{word}'")], &[]).unwrap();
+        assert_eq!(eth(&config).recovery.adl_policy.name(), word);
+        assert!(config.redacted_toml().contains(&format!("adl_policy = \"{word}\"")));
+    }
 }
 
 #[test]
@@ -169,6 +179,12 @@ const FAULTS: &[(&str, &str)] = &[
         "deployments.eth.recovery.tiers = [{ tier = 'pray' }]",
         "config: deployments.eth.recovery.tiers[0].tier: unknown word \"pray\"; write one of: liquidate, insurance_fund, \
              auto_deleverage, socialise_loss, recalibrate",
+    ),
+    (
+        "deployments.eth.recovery.adl_policy = 'lottery'",
+        "config: deployments.eth.recovery.adl_policy: unknown word \"lottery\"; write one of: min_max, water_filling, \
+             water_filling_profit, leverage_draining, pro_rata, pro_rata_size, risk_aware, queue, queue_index, \
+             queue_profit",
     ),
     (
         "deployments.eth.recovery.tiers = [{ tier = 'liquidate', absorb_max = '0' }]",

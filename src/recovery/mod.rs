@@ -23,7 +23,10 @@ mod tests;
 mod tiers;
 mod waterfall;
 
-pub use adl::{AdlPolicy, Candidate, ProRata, Queue, adl_policy};
+pub use adl::{
+    AdlPolicy, Burden, Candidate, Demand, LeverageDraining, MinMax, ProRata, ProRataSize, Queue, QueueIndex,
+    QueueProfit, RiskAware, WaterFilling, WaterFillingProfit, adl_policy, adl_policy_words,
+};
 pub use case::{
     DistressedUnit, FundState, Holder, MarginBounds, MarketCase, Position, Reservations, RestingOrder, SegmentCase,
     SolventUnit,

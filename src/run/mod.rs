@@ -26,7 +26,7 @@ use crate::{
     journal::Journal,
     ops::{Health, Limits, Metrics, OpsServer},
     pipeline::{Pipeline, PipelineMetrics, PipelineSettings},
-    recovery::{ProRata, Queue, TierSettings},
+    recovery::TierSettings,
     scanner::ScanSettings,
     types::DeploymentName,
 };
@@ -312,10 +312,7 @@ fn pipeline_settings(deployment: &config::Deployment, head_age_max: Duration) ->
     PipelineSettings {
         scan: ScanSettings { at_risk_health_factor_bps: deployment.scanner.at_risk_health_factor_bps },
         tiers: deployment.recovery.tiers.iter().map(tier).collect(),
-        adl_policy: match deployment.recovery.adl_policy {
-            config::AdlPolicy::ProRata => &ProRata,
-            config::AdlPolicy::Queue => &Queue,
-        },
+        adl_policy: deployment.recovery.adl_policy,
         dry_run: deployment.executor.dry_run,
         head_age_max,
     }

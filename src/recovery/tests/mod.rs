@@ -91,7 +91,8 @@ fn ten_thousand_random_plans_balance_and_execute() {
         let mut venue = crashed_venue(seed);
         let mut dice = Dice(!seed);
         let (tiers, reserved) = (some_tiers(&mut dice), some_reservations(&mut dice));
-        let policy: &dyn AdlPolicy = if dice.chance(50) { &ProRata } else { &Queue };
+        let policies = adl_policy_words().filter_map(adl_policy).collect::<Vec<_>>();
+        let policy = policies[dice.roll(policies.len() as u64) as usize];
         // The second plan starts where the first one left the venue.
         for reserved in [reserved, Reservations::default()] {
             let case = venue.case();
@@ -125,7 +126,7 @@ fn the_same_case_gives_the_same_plan_whatever_order_it_was_built_in() {
         let mut shuffled = case.clone();
         shuffled.solvent = case.solvent.clone().into_iter().rev().collect();
         shuffled.markets = case.markets.clone().into_iter().rev().collect();
-        for policy in [&ProRata as &dyn AdlPolicy, &Queue] {
+        for policy in adl_policy_words().filter_map(adl_policy) {
             let [a, b] = [&case, &shuffled].map(|case| {
                 let plan = plan_with(case, &tiers(&ALL), policy, &Reservations::default()).unwrap();
                 serde_json::to_vec(&plan).unwrap()

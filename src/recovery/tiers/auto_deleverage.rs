@@ -9,15 +9,19 @@ use alloy::primitives::U256;
 
 use super::{TierModule, Violation, Work};
 use crate::{
-    recovery::{Action, Deleveraging, Step, Tier, adl::Candidate, state::BPS},
+    recovery::{
+        Action, Deleveraging, Step, Tier,
+        adl::{AdlPolicy, Burden, Candidate, Demand},
+        state::BPS,
+    },
     types::{
         MarketId, UnitKey,
         math::{mul_div_ceil, mul_div_floor, positive_part},
     },
 };
 
-/// Winners that a policy chooses from, those of the largest profit, unless more are needed to take all lots: a bound on
-/// the gas of one transaction.
+/// Winners of one step, unless more are needed to take all lots: a bound on the gas of one transaction. A policy that
+/// would close more chooses again among those of whom it would close most.
 const WINNERS_PREFERRED: usize = 64;
 
 /// How much more than planned a winner may be charged when prices move before execution, within its capacity.
@@ -50,7 +54,8 @@ fn deleverage(work: &mut Work<'_>, unit: &UnitKey, market: MarketId) -> Result<(
     let hole = work.state.hole(unit)?;
     let open = work.state.lots(unit, market).unsigned_abs();
     let candidates = candidates(work, unit, market)?;
-    let winners = charge(work, &candidates, hole, open);
+    let demand = Demand { candidates: &candidates, lots: open, loss: hole, accepted: accepted(work)? };
+    let winners = charge(work, &demand);
     if winners.is_empty() {
         return Ok(());
     }
@@ -74,7 +79,22 @@ fn faces(work: &Work<'_>, unit: &UnitKey, winner: &UnitKey, market: MarketId) ->
     Ok(opposite && !positive_part(work.state.pnl(work.state.account(winner)?, market)).is_zero())
 }
 
-/// Who can pay in this market, and with how many lots, most profitable first.
+/// What the account has paid for others in this plan.
+fn borne(work: &Work<'_>, unit: &UnitKey) -> Result<U256, Violation> {
+    let before = work.case.solvent.get(unit).map(|solvent| solvent.equity).unwrap_or_default();
+    Ok(positive_part(before - work.state.equity(work.state.account(unit)?)))
+}
+
+/// The highest burden that this plan has put on anybody.
+fn accepted(work: &Work<'_>) -> Result<Burden, Violation> {
+    let mut highest = Burden::default();
+    for (unit, solvent) in work.state.charged.iter().filter_map(|unit| work.case.solvent.get_key_value(unit)) {
+        highest = highest.max(Burden { paid: borne(work, unit)?, equity: positive_part(solvent.equity) });
+    }
+    Ok(highest)
+}
+
+/// Who can pay in this market, and with how many lots.
 fn candidates(work: &Work<'_>, unit: &UnitKey, market: MarketId) -> Result<Vec<Candidate>, Violation> {
     let hole = work.state.hole(unit)?;
     let open = work.state.lots(unit, market).unsigned_abs();
@@ -93,36 +113,54 @@ fn candidates(work: &Work<'_>, unit: &UnitKey, market: MarketId) -> Result<Vec<C
         if lots_max.is_zero() {
             continue;
         }
-        let notional = lots * work.state.market(market)?.mark_price;
-        let equity = positive_part(work.state.equity(account));
-        found.push(Candidate { unit: key.clone(), lots_max, profit, capacity, notional, equity });
+        found.push(Candidate {
+            unit: key.clone(),
+            short: work.state.lots(key, market).is_negative(),
+            lots,
+            lots_max,
+            profit,
+            capacity,
+            notional: lots * work.state.market(market)?.mark_price,
+            equity: positive_part(work.state.equity(account)),
+            borne: borne(work, key)?,
+        });
     }
-    found.sort_by(|a, b| b.profit.cmp(&a.profit).then_with(|| a.unit.cmp(&b.unit)));
-    let mut covered = U256::ZERO;
-    let needed = found.iter().enumerate().take_while(|(index, candidate)| {
-        let wanted = *index < WINNERS_PREFERRED || covered < open;
-        covered += candidate.lots_max;
-        wanted
-    });
-    let kept = needed.count();
-    found.truncate(kept);
     Ok(found)
+}
+
+/// The policy's choice, of few enough winners.
+fn allot(policy: &dyn AdlPolicy, demand: &Demand<'_>) -> Vec<(Candidate, U256)> {
+    let named = |candidates: &[Candidate], allotted: Vec<(usize, U256)>| {
+        allotted.into_iter().map(|(index, lots)| (candidates[index].clone(), lots)).collect::<Vec<_>>()
+    };
+    let mut chosen = named(demand.candidates, policy.allot(demand));
+    if chosen.len() <= WINNERS_PREFERRED {
+        return chosen;
+    }
+    chosen.sort_by(|(a, n), (b, m)| m.cmp(n).then_with(|| a.unit.cmp(&b.unit)));
+    let mut covered = U256::ZERO;
+    let preferred = chosen.into_iter().enumerate().map_while(|(index, (candidate, _))| {
+        let wanted = index < WINNERS_PREFERRED || covered < demand.lots;
+        covered += candidate.lots_max;
+        wanted.then_some(candidate)
+    });
+    let candidates: Vec<_> = preferred.collect();
+    named(&candidates, policy.allot(&Demand { candidates: &candidates, ..*demand }))
 }
 
 /// The policy's choice, with what the venue will charge each: ceil(shortfall left · lots / lots left), in order. Ends
 /// where the shortfall or the tier's allowance does.
-fn charge(work: &Work<'_>, candidates: &[Candidate], hole: U256, open: U256) -> Vec<Deleveraging> {
+fn charge(work: &Work<'_>, demand: &Demand<'_>) -> Vec<Deleveraging> {
     let mut allowance = work.allowance(Tier::AutoDeleverage);
-    let (mut hole_left, mut lots_left, mut winners) = (hole, open, Vec::new());
-    for (index, lots) in work.policy.allot(candidates, open) {
-        let candidate = &candidates[index];
+    let (mut hole_left, mut lots_left, mut winners) = (demand.loss, demand.lots, Vec::new());
+    for (candidate, lots) in allot(work.policy, demand) {
         let Some(loss) = mul_div_ceil(hole_left, lots, lots_left) else { break };
         if hole_left.is_zero() || loss > allowance {
             break;
         }
         let tolerated = loss + mul_div_ceil(loss, LOSS_TOLERANCE_BPS, BPS).unwrap_or_default();
         let loss_max = tolerated.min(candidate.capacity);
-        winners.push(Deleveraging { unit: candidate.unit.clone(), lots, loss, loss_max });
+        winners.push(Deleveraging { unit: candidate.unit, lots, loss, loss_max });
         (hole_left, lots_left, allowance) = (hole_left - loss, lots_left - lots, allowance - loss);
     }
     winners
