@@ -17,6 +17,7 @@ mod ledger;
 mod limits;
 mod plan;
 mod replay;
+mod severity;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -38,4 +39,5 @@ pub use intent::{
 };
 pub use ledger::{Imbalance, Ledger};
 pub use plan::{Action, BalancedPlan, Contribution, Deleveraging, Fill, Step, Tier, TierSettings, plan, plan_with};
+pub use severity::{Closed, ForecastError, Severity};
 pub use state::Violation;
