@@ -52,6 +52,11 @@ contracts: ## Rebuild contracts/artifacts from the sources
 	@tools/setup.sh anvil
 	node contracts/build.mjs
 
+.PHONY: bench-recovery
+bench-recovery: ## Deleveraging policies side by side on a generated crash; DATA=dir: on a recorded one
+	@tools/setup.sh rust
+	$(CARGO) bench --locked --bench recovery -- $(if $(DATA),--data "$(DATA)")
+
 .PHONY: fmt
 fmt: ## Format the sources
 	@tools/setup.sh rust
