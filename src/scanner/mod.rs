@@ -6,11 +6,14 @@
 //! with raised priority, never dropped, and never shortens the scan; the same snapshot gives the same report.
 //! Must not: decide or book money from a float, do I/O, read a clock, or know a protocol.
 
+pub mod columns;
 mod scan;
 mod screen;
+mod shape;
 #[cfg(test)]
 mod tests;
 mod valuation;
 
 pub use scan::{Condition, Finding, ScanReport, ScanSettings, scan};
+pub use shape::{Bounds, Curve, Drivers, Exposure, Facet, Shape};
 pub use valuation::{FactorIndex, Factors, Planes, Standing, Unvalued, Valuation};

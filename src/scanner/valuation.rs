@@ -2,6 +2,7 @@
 
 use alloy::primitives::{I256, U256};
 
+use super::{Drivers, Shape};
 use crate::{
     positions::{Snapshot, Unit},
     types::UnitKey,
@@ -69,6 +70,28 @@ pub trait Valuation {
     /// `rounding` plus the f64 error that the screen itself bounds from the precision stated at [`Factors`] and
     /// [`Planes`]. The screen for units at risk also takes the maintenance margin to be equity less surplus.
     fn planes(&self, snapshot: &Snapshot, unit: &Unit) -> Result<Planes, Unvalued>;
+
+    /// The unit's valuation where planes alone do not say it: [`Self::planes`] unless overridden. Same contract; besides,
+    /// as factors move `rounding` may grow, but by no more than the largest ratio by which one of the unit's factors grew:
+    /// a count of token units, and amounts in proportion to a price, are fine.
+    fn shape(&self, snapshot: &Snapshot, unit: &Unit) -> Result<Shape, Unvalued> {
+        self.planes(snapshot, unit).map(Shape::linear)
+    }
+
+    /// A fingerprint of everything the shapes of units depend on besides the unit itself and the factors' values: which
+    /// markets there are and in which order, which of them count. As long as it stays the same, the shape of an unchanged
+    /// unit is taken from memory. `None`, the default, says that this is not known: then every unit is asked for at
+    /// every scan.
+    fn shape_basis(&self, snapshot: &Snapshot) -> Option<u64> {
+        let _ = snapshot;
+        None
+    }
+
+    /// The prices behind these factors. By default every factor is one, and moves as a whole.
+    fn drivers(&self, snapshot: &Snapshot, factors: &Factors) -> Drivers {
+        let _ = snapshot;
+        Drivers::one_a_factor(factors)
+    }
 
     /// The unit's exact standing, equal to the protocol's own view at the snapshot's block.
     fn standing(&self, snapshot: &Snapshot, key: &UnitKey, unit: &Unit) -> Result<Standing, Unvalued>;

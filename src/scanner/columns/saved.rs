@@ -1,0 +1,6 @@
+//! placeholder
+use thiserror::Error;
+/// x
+#[derive(Debug, Error)]
+#[error("x")]
+pub struct SavedError;

@@ -1,0 +1,4 @@
+//! The store against exact integers.
+
+mod exact;
+mod venue;
