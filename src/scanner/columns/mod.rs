@@ -11,7 +11,6 @@ mod bands;
 mod grid;
 mod keys;
 mod row;
-mod saved;
 mod screen;
 mod special;
 mod store;
@@ -24,7 +23,6 @@ mod tick;
 use std::sync::Arc;
 
 pub use grid::ScenarioSum;
-pub use saved::SavedError;
 pub use screen::{Judged, Level};
 pub use store::{Held, Store};
 pub use table::FactorTable;
