@@ -19,9 +19,11 @@ use super::Handle;
 const FRACTION_BITS: u32 = 11;
 const SHIFT: u32 = 52 - FRACTION_BITS;
 /// Buckets of a wheel.
-const SPAN: i64 = 1024;
+const SPAN: i32 = 1024;
 /// How far ahead a band may reach: half the wheel, so that a favourable move of the other half leaves it in place.
-const REACH: i64 = SPAN / 2;
+const REACH: i32 = SPAN / 2;
+/// Entries that wait for their buckets.
+const WAITING_MAX: usize = 256;
 
 /// Which way a factor must go to hurt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,11 +39,11 @@ impl Adverse {
     }
 
     /// Where a value stands on its wheel: positions fall as things get worse. `None`: nowhere.
-    pub(super) fn position(self, value: f64) -> Option<i64> {
+    pub(super) fn position(self, value: f64) -> Option<i32> {
         // adding zero makes the negative zero positive
         let bits = (value + 0.0).to_bits().cast_signed();
         let ordered = bits ^ ((bits >> 63).cast_unsigned() >> 1).cast_signed();
-        let bucket = ordered >> SHIFT;
+        let bucket = i32::try_from(ordered >> SHIFT).expect("invariant: 24 bits are left");
         value.is_finite().then_some(if self == Self::Down { bucket } else { -bucket })
     }
 
@@ -78,50 +80,62 @@ pub(super) struct Met {
     pub(super) adverse: Adverse,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Wheel {
-    position: i64,
+    position: i32,
+    /// None yet while the waiting entries are all there are.
     buckets: Vec<Vec<Handle>>,
+    waiting: Vec<(i32, Handle)>,
     entries: usize,
 }
 
-/// A position as a row remembers it. Positions have 24 bits; none is [`super::row::NO_BAND`].
-#[expect(
-    clippy::cast_sign_loss,
-    clippy::cast_possible_truncation,
-    reason = "wraps on purpose, and is undone by nobody"
-)]
-fn band(position: i64) -> u32 {
-    position as u32 & 0x7fff_ffff
+/// A position as a row remembers it; none of these is [`super::row::NO_BAND`].
+fn band(position: i32) -> u32 {
+    position.cast_unsigned() & 0x7fff_ffff
 }
 
-fn bucket_of(position: i64) -> usize {
+fn bucket_of(position: i32) -> usize {
     usize::try_from(position.rem_euclid(SPAN)).expect("invariant: a remainder is not negative")
 }
 
 impl Wheel {
-    fn new() -> Self {
-        Self { position: 0, buckets: vec![Vec::new(); usize::try_from(SPAN).expect("invariant: positive")], entries: 0 }
-    }
-
-    fn empty(&mut self, position: i64, met: &mut impl FnMut(Handle, u32)) {
-        let bucket = &mut self.buckets[bucket_of(position)];
-        self.entries -= bucket.len();
-        bucket.drain(..).for_each(|handle| met(handle, band(position)));
-    }
-
-    /// Moves to another position and empties what lies on the way, or what it has left too far behind.
-    fn advance(&mut self, to: Option<i64>, is_worse: bool, mut met: impl FnMut(Handle, u32)) {
-        let from = self.position;
-        let Some(to) = to else {
-            return (from - SPAN + 1..=from).for_each(|position| self.empty(position, &mut met));
-        };
-        if to < from || (to == from && is_worse) {
-            (to.max(from - SPAN + 1)..=from).rev().for_each(|position| self.empty(position, &mut met));
-        } else {
-            (from - SPAN + 1..=(to - SPAN).min(from)).for_each(|position| self.empty(position, &mut met));
+    fn enter(&mut self, position: i32, handle: Handle) {
+        self.entries += 1;
+        self.waiting.push((position, handle));
+        if self.waiting.len() >= WAITING_MAX {
+            if self.buckets.is_empty() {
+                self.buckets = vec![Vec::new(); usize::try_from(SPAN).expect("invariant: positive")];
+            }
+            for (position, handle) in self.waiting.drain(..) {
+                self.buckets[bucket_of(position)].push(handle);
+            }
         }
-        self.position = to;
+    }
+
+    /// Moves to another position and takes out what lies on the way, or what it has left too far behind.
+    fn advance(&mut self, to: Option<i32>, is_worse: bool, mut met: impl FnMut(Handle, u32)) {
+        let from = self.position;
+        let lowest = from - SPAN + 1;
+        let on_the_way = match to {
+            None => lowest..=from,
+            Some(to) if to < from || (to == from && is_worse) => to.max(lowest)..=from,
+            Some(to) => lowest..=(to - SPAN).min(from),
+        };
+        self.position = to.unwrap_or(from);
+        for position in on_the_way.clone() {
+            let Some(bucket) = self.buckets.get_mut(bucket_of(position)) else { break };
+            self.entries -= bucket.len();
+            bucket.drain(..).for_each(|handle| met(handle, band(position)));
+        }
+        let before = self.waiting.len();
+        self.waiting.retain(|(position, handle)| {
+            let is_met = on_the_way.contains(position);
+            if is_met {
+                met(*handle, band(*position));
+            }
+            !is_met
+        });
+        self.entries -= before - self.waiting.len();
     }
 }
 
@@ -160,7 +174,7 @@ impl Bands {
         if self.wheels.len() <= wheel {
             self.wheels.resize_with(wheel + 1, || None);
         }
-        let at = self.wheels[wheel].get_or_insert_with(|| Box::new(Wheel::new()));
+        let at = self.wheels[wheel].get_or_insert_default();
         if at.entries == 0 {
             at.position = position;
         }
@@ -172,8 +186,7 @@ impl Bands {
     /// Enters a row.
     pub(super) fn enter(&mut self, band: Band, handle: Handle) {
         let Some(wheel) = self.wheels[band.wheel].as_mut() else { return };
-        wheel.buckets[bucket_of(band.position)].push(handle);
-        wheel.entries += 1;
+        wheel.enter(band.position, handle);
         self.entries += 1;
     }
 
@@ -190,8 +203,9 @@ impl Bands {
     /// Heap bytes.
     pub(super) fn bytes(&self) -> usize {
         let of = |wheel: &Wheel| {
+            let waiting = wheel.waiting.capacity() * size_of::<(i32, Handle)>();
             let buckets: usize = wheel.buckets.iter().map(|bucket| bucket.capacity() * size_of::<Handle>()).sum();
-            size_of::<Wheel>() + wheel.buckets.capacity() * size_of::<Vec<Handle>>() + buckets
+            size_of::<Wheel>() + wheel.buckets.capacity() * size_of::<Vec<Handle>>() + buckets + waiting
         };
         self.wheels.capacity() * size_of::<usize>() + self.wheels.iter().flatten().map(|wheel| of(wheel)).sum::<usize>()
     }
@@ -201,7 +215,7 @@ impl Bands {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Band {
     wheel: usize,
-    position: i64,
+    position: i32,
 }
 
 impl Band {

@@ -25,7 +25,8 @@ struct Lanes {
 #[derive(Clone, Debug)]
 pub(super) struct Block {
     columns: Vec<Lanes>,
-    growth: [f64; LANES],
+    /// The largest of its scenarios.
+    growth: f64,
 }
 
 /// The factor values of all scenarios.
@@ -41,9 +42,9 @@ impl GridTable {
         let tables: Vec<FactorTable> = scenarios.iter().map(|factors| table.with(factors)).collect();
         let columns = tables.iter().map(FactorTable::columns).max().unwrap_or_default();
         let block = |tables: &[FactorTable]| {
-            let mut block = Block { columns: vec![Lanes::default(); columns], growth: [1.0; LANES] };
+            let mut block = Block { columns: vec![Lanes::default(); columns], growth: 1.0 };
             for (lane, table) in tables.iter().enumerate() {
-                block.growth[lane] = table.growth();
+                block.growth = block.growth.max(table.growth());
                 for (lanes, [equity, surplus]) in block.columns.iter_mut().zip(table.values()) {
                     (lanes.equity[lane], lanes.surplus[lane]) = (*equity, *surplus);
                 }
@@ -95,13 +96,18 @@ impl Block {
                 surplus[lane] += quantity * values.surplus[lane];
             }
         }
-        let mut least = 0.0;
+        let error = error * self.growth;
+        let mut least = f64::INFINITY;
         for lane in 0..LANES {
-            let error = error * self.growth[lane];
             sums.liquidatable[lane] += u64::from(surplus[lane] < error);
+            least = least.min(equity[lane]);
+        }
+        if least >= error {
+            return None;
+        }
+        for lane in 0..LANES {
             sums.bankrupt[lane] += u64::from(equity[lane] < error);
             sums.shortfall[lane] += (-equity[lane]).max(0.0);
-            least = f64::min(least, equity[lane]);
         }
         (least < 0.0).then_some(equity)
     }

@@ -18,6 +18,9 @@ use super::{
 /// Rows of a chunk: what a write copies while a snapshot holds it.
 pub(super) const CHUNK_ROWS: usize = 512;
 
+/// Most chunks that are added at once.
+const CHUNKS_AT_ONCE_MAX: usize = 64;
+
 /// How many legs a row has room for, by class.
 pub(super) const WIDTHS: [usize; 18] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24, 32, 48, 64, 128, 256];
 
@@ -111,7 +114,7 @@ pub(super) trait Rows: Debug + Send + Sync {
 
 #[derive(Clone, Debug, Default)]
 struct Class<const N: usize> {
-    chunks: Vec<Arc<Vec<Row<N>>>>,
+    chunks: Vec<Arc<[Row<N>]>>,
     len: usize,
     free: Vec<u32>,
 }
@@ -171,16 +174,11 @@ impl<const N: usize> Rows for Class<N> {
         if let Some(row) = self.free.pop() {
             return row as usize;
         }
-        if self.len.is_multiple_of(CHUNK_ROWS) {
-            self.chunks.push(Arc::new(Vec::with_capacity(CHUNK_ROWS)));
+        if self.len == self.chunks.len() * CHUNK_ROWS {
+            // Several at once lie side by side in memory, and a sweep reads on without a stop.
+            let more = (self.chunks.len() / 8).clamp(1, CHUNKS_AT_ONCE_MAX);
+            self.chunks.extend((0..more).map(|_| Arc::from([Row::FREE; CHUNK_ROWS].as_slice())));
         }
-        let chunk = self.chunks.last_mut().expect("invariant: the last chunk has room, one was just added if not");
-        let rows = Arc::make_mut(chunk);
-        if rows.capacity() < CHUNK_ROWS {
-            // a copy of a shared chunk is as short as its content
-            rows.reserve_exact(CHUNK_ROWS - rows.len());
-        }
-        rows.push(Row::FREE);
         self.len += 1;
         self.len - 1
     }

@@ -39,8 +39,8 @@ impl<'u> Held<'u> {
     }
 }
 
-/// The columnar position store.
-#[derive(Debug)]
+/// The columnar position store. A clone is a store of its own: what-ifs can tick it without disturbing the living one.
+#[derive(Clone, Debug)]
 pub struct Store {
     pub(super) columns: Columns,
     pub(super) keys: KeyIndex,
