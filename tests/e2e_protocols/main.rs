@@ -6,4 +6,5 @@ mod aave_v3;
 mod harness;
 mod morpho_blue;
 mod morpho_blue_scenes;
+mod perp_v2;
 mod venus;

@@ -82,6 +82,12 @@ impl Scene {
         }
         self.chain.mine(1).await;
         self.chain.mine(2_000).await;
+        for at in TRADERS {
+            let (token, amount) = (self.chain.at.settlement_token, usdc(1_000));
+            self.chain.send(self.account(at), self.chain.at.vault, IUser::depositCall { token, amount }).await;
+            self.open(at, at % 2, at % 3 == 0, 8_500).await;
+        }
+        self.chain.mine(5).await;
     }
 
     async fn add(&mut self, from: usize, market: usize, quote: u64, lower: i32, upper: i32) -> B256 {
@@ -119,7 +125,7 @@ impl Scene {
         let maker = MAKERS.start + self.random.below((MAKERS.end - MAKERS.start) as u64) as usize;
         let market = self.random.below(self.prices.len() as u64) as usize;
         let (vault, house) = (self.chain.at.vault, self.chain.at.clearing_house);
-        let (trader, base) = (self.account(any), self.chain.at.markets[market].base);
+        let base = self.chain.at.markets[market].base;
         let token = self.chain.at.settlement_token;
         match self.random.below(20) {
             0 | 1 => {
@@ -159,8 +165,12 @@ impl Scene {
                 self.add(who, market, quote, tick - below, tick + above).await
             }
             14 => self.remove().await,
-            15 => self.chain.send(trader, house, IUser::settleAllFundingCall { trader }).await,
+            15 => {
+                let trader = self.account(any);
+                self.chain.send(trader, house, IUser::settleAllFundingCall { trader }).await
+            }
             16 => {
+                let trader = self.account(any);
                 let token = self.chain.at.collateral.token;
                 let call = IUser::liquidateCollateralCall {
                     trader,
@@ -175,6 +185,7 @@ impl Scene {
                 self.chain.send(self.account(LIQUIDATOR), house, call).await
             }
             _ => {
+                let trader = self.account(any);
                 let call = IClearingHouse::liquidateCall { trader, baseToken: base, positionSize: I256::ZERO };
                 self.chain.send(self.account(LIQUIDATOR), house, call).await
             }
@@ -365,6 +376,7 @@ async fn random_portfolios_give_the_contracts_own_integers() {
     }
     let mut scene = Scene::new().await;
     scene.seed().await;
+    let mut pushes = Vec::new();
     for round in 0..100_u64 {
         let count = 1 + scene.random.below(6);
         let mut sent = Vec::new();
@@ -375,7 +387,7 @@ async fn random_portfolios_give_the_contracts_own_integers() {
             scene.move_prices(97).await;
         }
         if round % 6 == 5 {
-            sent.push(scene.push().await);
+            pushes.push(scene.push().await);
         }
         if round == 50 {
             let (owner, config) = (scene.chain.at.owner, scene.chain.at.clearing_house_config);
@@ -392,10 +404,16 @@ async fn random_portfolios_give_the_contracts_own_integers() {
         scene.take_an_offer().await;
     }
     close_second_market(&mut scene).await;
+    let mut pushed = 0;
+    for hash in &pushes {
+        pushed += u64::from(scene.chain.succeeded(*hash).await);
+    }
+    assert!(2 * pushed >= pushes.len() as u64, "{pushed} of {} pushes moved a pool", pushes.len());
     println!(
         "cases {}, actions that succeeded {}, intents offered {}, carried out {}",
         scene.cases, scene.succeeded, scene.offers, scene.taken
     );
+    assert!(scene.offers >= 20 && scene.taken >= 10, "{} offers, {} taken", scene.offers, scene.taken);
     assert!(scene.cases >= 2_000, "only {} cases", scene.cases);
     assert!(scene.succeeded >= 100, "only {} actions did anything", scene.succeeded);
     assert_eq!(scene.chain.unknown_events, 0);
