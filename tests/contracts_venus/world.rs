@@ -19,14 +19,14 @@ use backstop::{
     indexer::{Auditor, CacheStore, Indexer, IndexerMetrics, IndexerSettings},
     positions::{Book, Delta, Snapshot},
     protocols::{self, Adapter},
-    types::{BlockRef, Call, CallOutcome, UnitKey},
+    types::{BlockRef, Call, CallOutcome, I256, UnitKey},
 };
 use prometheus::Registry;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::abi::Token;
+use crate::abi::{Comptroller, Token, VToken};
 
 /// Blocks between two audits; they are asked for here, never by the clock.
 const AUDIT_EVERY_BLOCKS: u64 = 1;
@@ -214,7 +214,9 @@ impl World {
         self.snapshots.borrow_and_update().clone().expect("a snapshot")
     }
 
-    /// Holds every account and all shared state against the chain. How many accounts that were.
+    /// Holds every account and all shared state against the chain: views as they are, and each account's surplus against
+    /// the comptroller's own sums once every market has stored its interest in the block that comes next. How many
+    /// accounts that were.
     pub(crate) async fn audit(&mut self, snapshot: &Snapshot) -> usize {
         let units: Vec<UnitKey> = snapshot.book.units().map(|(key, _)| key.clone()).collect();
         let report = self.auditor.audit(snapshot, &units).await;
@@ -222,6 +224,25 @@ impl World {
         assert_eq!(report.unknown, 0, "views without an answer at block {block}");
         let first = report.mismatches.first();
         assert!(first.is_none(), "{} of {} probes at block {block}: {first:?}", report.mismatches.len(), report.probes);
+        let BlockRef { number, timestamp, .. } = snapshot.block;
+        let next = BlockRef { number: number + 1, timestamp: timestamp + 1, ..snapshot.block };
+        let ahead = Snapshot { block: next, book: snapshot.book.clone() };
+        let accruals =
+            self.markets().map(|(_, market)| Call::new(market.vtoken, VToken::accrueInterestCall {}.abi_encode()));
+        let mut calls: Vec<Call> = accruals.collect();
+        let first = calls.len();
+        for (_, unit) in snapshot.book.units() {
+            let pool = self.places.pools[unit.segment.0 as usize].comptroller;
+            let call = Comptroller::getAccountLiquidityCall { account: unit.owner };
+            calls.push(Call::new(pool, call.abi_encode()));
+        }
+        let answers = self.rpc.simulate(self.keeper, &calls, &snapshot.block).await.expect("a simulation");
+        for ((key, unit), answer) in ahead.book.units().zip(&answers[first..]) {
+            let sums = Comptroller::getAccountLiquidityCall::abi_decode_returns(&answer.output).expect("three words");
+            let signed = |x: U256| I256::try_from(x).expect("a sum of dollars");
+            let surplus = self.adapter.standing(&ahead, key, unit).expect("a standing").surplus;
+            assert_eq!(surplus, signed(sums.liquidity) - signed(sums.shortfall), "{key} after block {number}");
+        }
         units.len()
     }
 }

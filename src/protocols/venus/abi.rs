@@ -145,8 +145,6 @@ sol! {
         function getCash() external view returns (uint256);
         function borrowRatePerBlock() external view returns (uint256);
         function exchangeRateStored() external view returns (uint256);
-        function exchangeRateCurrent() external returns (uint256);
-        function borrowBalanceCurrent(address account) external returns (uint256);
         function getAccountSnapshot(address account) external view returns (uint256 error, uint256 vTokenBalance, uint256 borrowBalance, uint256 exchangeRate);
     }
 

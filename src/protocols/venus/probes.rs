@@ -1,7 +1,7 @@
 //! Views of the protocol that must return exactly what the cache says.
 //!
-//! Stored figures are held against plain views; figures with interest up to the block against the two calls that bring a
-//! market up to date and then answer, which an audit makes without sending.
+//! Views give stored figures, so those are compared. What interest adds up to a block is the contracts' only once a call
+//! executes, and not every node makes a call at a block in that block's own slot.
 //!
 //! Invariants: a probe's expected bytes are the ABI encoding of the view's return value at the snapshot's block; what
 //! cannot be valued although the contract could expects no bytes at all, so that it shows as a mismatch. An account in a
@@ -67,27 +67,20 @@ fn liquidity(snapshot: &Snapshot, comptroller: Address, owner: Address, account:
     Some(probe(format!("liquidity of {owner} in pool {comptroller}"), comptroller, call, expected.unwrap_or_default()))
 }
 
-fn leg(snapshot: &Snapshot, account: &Account, owner: Address, id: MarketId) -> Vec<Probe> {
+fn leg(snapshot: &Snapshot, account: &Account, owner: Address, id: MarketId) -> Option<Probe> {
     let market =
         state::vtoken(&snapshot.book, id).and_then(|vtoken| MarketNow::load(&snapshot.book, vtoken, &snapshot.block));
-    let Ok(market) = market else { return Vec::new() };
-    let debt = |at| account.debts.get(&id).map_or(Ok(U256::ZERO), |debt| market.sums(at).debt(debt));
-    let tokens = account.tokens(id);
+    let market = market.ok()?;
     // What the contract says of the rate before the first vToken is no figure of the cache.
-    let words = debt(At::Stored).ok().zip(market.stored.exchange_rate());
-    let stored = words.map(|(debt, rate)| (U256::ZERO, tokens, debt, rate).abi_encode());
-    let snapshot_call = IVToken::getAccountSnapshotCall { account: owner };
-    let subject = |what| format!("{what} of {owner} in vToken {}", market.vtoken);
-    let mut probes = Vec::new();
-    if !market.stored.supply.is_zero() {
-        probes.push(probe(subject("balances"), market.vtoken, snapshot_call, stored.unwrap_or_default()));
+    if market.stored.supply.is_zero() {
+        return None;
     }
-    if account.debts.contains_key(&id) {
-        let accrued = debt(At::Accrued).map(|debt| debt.abi_encode()).unwrap_or_default();
-        let call = IVToken::borrowBalanceCurrentCall { account: owner };
-        probes.push(probe(subject("debt with interest"), market.vtoken, call, accrued));
-    }
-    probes
+    let debt = account.debts.get(&id).map_or(Ok(U256::ZERO), |debt| market.stored.debt(debt));
+    let words = debt.ok().zip(market.stored.exchange_rate());
+    let stored = words.map(|(debt, rate)| (U256::ZERO, account.tokens(id), debt, rate).abi_encode());
+    let call = IVToken::getAccountSnapshotCall { account: owner };
+    let subject = format!("balances of {owner} in vToken {}", market.vtoken);
+    Some(probe(subject, market.vtoken, call, stored.unwrap_or_default()))
 }
 
 fn pools(snapshot: &Snapshot) -> impl Iterator<Item = Probe> {
@@ -184,15 +177,8 @@ fn sums(snapshot: &Snapshot, market: &MarketNow) -> Vec<Probe> {
     let expected = rate.map(|rate| rate.abi_encode()).unwrap_or_default();
     probes.push(probe(of("borrow rate", vtoken), vtoken, IVToken::borrowRatePerBlockCall {}, expected));
     if !supply.is_zero() {
-        let rate = |at| market.sums(at).exchange_rate().map(|rate| rate.abi_encode()).unwrap_or_default();
-        let (stored, current) = (rate(At::Stored), rate(At::Accrued));
-        probes.push(probe(of("exchange rate", vtoken), vtoken, IVToken::exchangeRateStoredCall {}, stored));
-        probes.push(probe(
-            of("exchange rate with interest", vtoken),
-            vtoken,
-            IVToken::exchangeRateCurrentCall {},
-            current,
-        ));
+        let rate = market.stored.exchange_rate().map(|rate| rate.abi_encode()).unwrap_or_default();
+        probes.push(probe(of("exchange rate", vtoken), vtoken, IVToken::exchangeRateStoredCall {}, rate));
     }
     probes.extend(price(snapshot, market));
     probes
