@@ -90,8 +90,6 @@ pub struct AnvilOptions {
     pub genesis_timestamp: Option<u64>,
     /// Where to listen on 127.0.0.1; `None` takes a free port.
     pub port: Option<u16>,
-    /// Whether contracts may be larger than EIP-170 lets them be.
-    pub contract_size_unlimited: bool,
     /// States kept, in memory: how far back calls and reorganisations reach, in blocks.
     pub states_kept_blocks: u64,
     /// Whether contracts may be larger than EIP-170 allows.
@@ -109,7 +107,6 @@ impl Default for AnvilOptions {
             mining: Mining::PerTransaction,
             genesis_timestamp: None,
             port: None,
-            contract_size_unlimited: false,
             states_kept_blocks: 256,
             code_size_unlimited: false,
             hardfork: None,
@@ -324,9 +321,6 @@ fn command(binary: &Path, port: u16, options: &AnvilOptions, states: &Path) -> C
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
-    if options.contract_size_unlimited {
-        command.arg("--disable-code-size-limit");
-    }
     if let Some(timestamp) = options.genesis_timestamp {
         command.args(["--timestamp", &timestamp.to_string()]);
     }

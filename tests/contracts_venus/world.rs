@@ -100,7 +100,7 @@ impl World {
             mining: Mining::PerTransaction,
             accounts: u16::try_from(ACTORS + 2).expect("a few"),
             block_gas_limit: 300_000_000,
-            contract_size_unlimited: true,
+            code_size_unlimited: true,
             states_kept_blocks: 10_000,
             ..AnvilOptions::default()
         };

@@ -242,7 +242,7 @@ impl Playground for Venus {
         AnvilOptions {
             accounts: u16::try_from(ACCOUNTS + 2).expect("a few"),
             block_gas_limit: 300_000_000,
-            contract_size_unlimited: true,
+            code_size_unlimited: true,
             states_kept_blocks: 4_096,
             ..AnvilOptions::default()
         }

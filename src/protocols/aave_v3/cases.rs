@@ -37,13 +37,13 @@ use crate::{
 const LIQUIDATIONS: Batch = Batch { id: 0, len_max: 10 };
 /// Covers that share a call.
 const COVERS: Batch = Batch { id: 1, len_max: 10 };
-/// Gas of a liquidation of one collateral and one debt, measured.
+/// Gas of a liquidation of one collateral and one debt, an estimate.
 const LIQUIDATION_GAS: u64 = 400_000;
 /// For every further reserve that the account uses: its price and balance are looked up.
 const RESERVE_GAS: u64 = 60_000;
 /// For every debt that becomes a deficit.
 const DEFICIT_GAS: u64 = 110_000;
-/// Gas of a cover, measured.
+/// Gas of a cover, an estimate.
 const COVER_GAS: u64 = 220_000;
 /// How far figures may be from those planned when the call is simulated: prices move between blocks.
 const TOLERANCE_BPS: U256 = U256::from_limbs([100, 0, 0, 0]);
