@@ -254,14 +254,8 @@ pub trait Adapter: Valuation + Send + Sync {
     /// What revert data means.
     fn classify(&self, revert: &[u8]) -> Refusal;
 
-    /// What a mined transaction's logs did.
-    fn effects(&self, logs: &[Log]) -> Vec<Effect>;
-
-    /// The same where logs alone do not say of which unit or token they tell. `book`: what is known at the latest block.
-    fn effects_in(&self, book: &Book, logs: &[Log]) -> Vec<Effect> {
-        let _ = book;
-        self.effects(logs)
-    }
+    /// What one transaction's logs did. `book` is what is known at the latest block, for what logs alone do not name.
+    fn effects(&self, book: &Book, logs: &[Log]) -> Vec<Effect>;
 
     /// The unit that an operator's word names: a unit key, an address, or `segment/address`. All that match.
     fn find_units(&self, book: &Book, word: &str) -> Vec<UnitKey>;

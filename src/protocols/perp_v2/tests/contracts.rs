@@ -292,7 +292,7 @@ impl Scene {
         if self.chain.succeeded(hash).await {
             self.taken += 1;
             let logs = self.chain.logs_of(hash).await;
-            keeps_its_promises(step, &self.chain.adapter.effects_in(&snapshot.book, &logs));
+            keeps_its_promises(step, &self.chain.adapter.effects(&snapshot.book, &logs));
         }
     }
 }
