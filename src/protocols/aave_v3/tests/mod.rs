@@ -1,4 +1,8 @@
-//! The adapter on the real contracts.
+//! The adapter on hand-made logs and on the real contracts.
 
+mod applying;
+mod casing;
 mod contracts;
+mod fixture;
 mod market;
+mod sending;
