@@ -51,6 +51,13 @@ e2e: ## The daemon on a real protocol's contracts: PROTOCOL=aave_v3, venus or mo
 	@[[ -s "$(TARGET)/e2e/$(PROTOCOL).json" ]] || { echo 'make e2e: no report was written' >&2; exit 1; }
 	@echo "report: $(TARGET)/e2e/$(PROTOCOL).json"
 
+CASES := 300000
+
+.PHONY: fuzz
+fuzz: ## Adapters under CASES (300000) random blocks and answers each
+	@tools/setup.sh rust
+	PROPTEST_CASES=$(CASES) $(CARGO) test --locked --lib -- fuzz_
+
 .PHONY: test-contracts
 test-contracts: ## Solidity tests, and that the committed artifacts come from the sources
 	@tools/setup.sh anvil forge

@@ -5,6 +5,8 @@
 //! Must not: do I/O, read a clock, or be named anywhere but here and in the registry below.
 
 pub mod aave_v3;
+#[cfg(test)]
+mod fuzz;
 pub mod morpho_blue;
 pub mod perp_v2;
 mod records;

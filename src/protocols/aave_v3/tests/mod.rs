@@ -4,5 +4,6 @@ mod applying;
 mod casing;
 mod contracts;
 mod fixture;
+mod fuzzing;
 mod market;
 mod sending;
