@@ -22,6 +22,12 @@ demo: ## Crash a venue and repair it; STAY=1 leaves it running, KILL=1 kills the
 	$(CARGO) build --locked
 	@"$(TARGET)/debug/backstop" demo $(if $(filter 1,$(STAY)),--stay) $(if $(filter 1,$(KILL)),--kill)
 
+.PHONY: scenarios
+scenarios: ## Play the named crises on real chains and hold each account of who paid against the chain; ONLY=name
+	@tools/setup.sh rust anvil postgres
+	$(CARGO) build --locked
+	@"$(TARGET)/debug/backstop" scenarios $(if $(ONLY),--only $(ONLY))
+
 .PHONY: test
 test: lint test-rust test-contracts ## Every test and check
 
@@ -34,6 +40,12 @@ test-rust: ## Unit, property, database and end-to-end tests
 test-unit: ## Tests of the library alone, without a whole daemon
 	@tools/setup.sh rust anvil postgres protocols
 	$(CARGO) test --locked --lib
+
+.PHONY: plans
+plans: ## PLANS=1000000 random recovery plans, each executed on a second venue and held against its ledger
+	@tools/setup.sh rust
+	BACKSTOP_PLANS=$(or $(PLANS),1000000) $(CARGO) test --locked --lib -- --nocapture \
+	    recovery::tests::random_plans
 
 .PHONY: test-e2e
 test-e2e: ## Whole daemons as processes, on real chains
@@ -69,6 +81,11 @@ test-contracts: ## Solidity tests, and that the committed artifacts come from th
 contracts: ## Rebuild contracts/artifacts from the sources
 	@tools/setup.sh anvil
 	node contracts/build.mjs
+
+.PHONY: bench-recovery
+bench-recovery: ## Deleveraging policies side by side on a generated crash; DATA=dir: on a recorded one
+	@tools/setup.sh rust
+	$(CARGO) bench --locked --bench recovery -- $(if $(DATA),--data "$(DATA)")
 
 .PHONY: fmt
 fmt: ## Format the sources

@@ -17,11 +17,14 @@ use backstop::demo::{
     anvil::{Anvil, AnvilOptions, Mining},
     postgres::TestDatabase,
 };
+use backstop::journal::Journal;
 use serde_json::{Value, json};
 
 /// The first of anvil's well-known development keys, and its address: deployer and, where it was granted, keeper.
 const KEY: &str = "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
 const CHAIN: u64 = 31_337;
+/// What the operators' endpoint asks for where a test configures it.
+const OPS_TOKEN: &str = "a token that is long enough";
 
 /// A venue without markets on a chain of its own, a database, and a folder for configuration files.
 struct World {
@@ -73,7 +76,7 @@ impl World {
     fn backstop(&self, command: &str, config: &str) -> Command {
         let mut backstop = Command::new(env!("CARGO_BIN_EXE_backstop"));
         backstop.arg(command).arg("--config").arg(self.write(&format!("{command}.toml"), config));
-        backstop.env_remove("DATABASE_URL").env("KEEPER_KEY", KEY);
+        backstop.env_remove("DATABASE_URL").env("KEEPER_KEY", KEY).env("OPS_TOKEN", OPS_TOKEN);
         backstop
     }
 
@@ -214,6 +217,24 @@ impl Daemon {
         Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
     }
 
+    /// Status and body of a POST without a body, with this token.
+    fn post(&self, path: &str, token: &str) -> Option<(u16, String)> {
+        let mut stream = TcpStream::connect(&self.address).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
+        let head =
+            format!("Host: localhost\r\nAuthorization: Bearer {token}\r\nContent-Length: 0\r\nConnection: close");
+        write!(stream, "POST {path} HTTP/1.1\r\n{head}\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+    }
+
+    fn signal(&self, signal: &str) {
+        let told = Command::new("kill").args([signal, &self.child.id().to_string()]).status().expect("kill runs");
+        assert!(told.success());
+    }
+
     async fn wait_for(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(60);
         while !holds(self) {
@@ -232,8 +253,7 @@ async fn the_daemon_becomes_ready_answers_and_stops_on_sigterm() {
     assert!(status == 200 && alive.contains("venue/index") && alive.contains("venue/act"), "{alive}");
     let (_, metrics) = daemon.get("/metrics").expect("metrics");
     assert!(metrics.contains("backstop_scanner_units{deployment=\"venue\"}"), "{metrics}");
-    let told = Command::new("kill").args(["-TERM", &daemon.child.id().to_string()]).status().expect("kill runs");
-    assert!(told.success());
+    daemon.signal("-TERM");
     let deadline = Instant::now() + Duration::from_secs(30);
     let ended = loop {
         if let Some(status) = daemon.child.try_wait().expect("a child") {
@@ -243,6 +263,50 @@ async fn the_daemon_becomes_ready_answers_and_stops_on_sigterm() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
     assert!(ended.success(), "{ended}");
+}
+
+#[tokio::test]
+async fn limits_and_order_change_while_it_runs_by_signal_and_over_http() {
+    let world = World::new().await;
+    let config = world.right_config().replace("[ops]\n", "[ops]\ntoken_env = \"OPS_TOKEN\"\n");
+    let daemon = Daemon::start(&world, &config);
+    daemon.wait_for("readiness", |d| d.get("/readyz").is_some_and(|(status, _)| status == 200)).await;
+    let limited =
+        |limit: &str| config.replace("{ tier = \"liquidate\" }", &format!("{{ tier = \"liquidate\", {limit} }}"));
+
+    world.write("run.toml", &limited("absorb_max = \"70\""));
+    assert_eq!(daemon.post("/v1/reload", "wrong").expect("an answer").0, 401);
+    let (status, body) = daemon.post("/v1/reload", OPS_TOKEN).expect("an answer");
+    let answer: Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!(status, 200, "{body}");
+    assert_eq!(answer["changed"][0]["after"]["tiers"][0]["absorb_max"], "70", "{body}");
+
+    world.write("run.toml", &limited("units_max = 0"));
+    let (status, body) = daemon.post("/v1/reload", OPS_TOKEN).expect("an answer");
+    assert!(status == 422 && body.contains("tiers[0].units_max"), "{body}");
+    // a tier whose role the keeper lacks
+    world.write("run.toml", &world.config());
+    let (status, body) = daemon.post("/v1/reload", OPS_TOKEN).expect("an answer");
+    assert!(status == 422 && body.contains("KEEPER_ROLE"), "{body}");
+
+    world.write("run.toml", &limited("units_max = 3"));
+    daemon.signal("-HUP");
+    let journal = Journal::connect(world.database.url(), 1).await.expect("the journal");
+    let id = journal.deployment_by_name(&"venue".parse().expect("a name")).await.expect("read").expect("a row").id;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let changes = loop {
+        let changes = journal.recovery_settings_changes(id, 9).await.expect("read");
+        if changes.len() == 3 {
+            break changes;
+        }
+        assert!(Instant::now() < deadline, "the signal changes nothing: {changes:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    let by: Vec<&str> = changes.iter().map(|change| change.came_by.as_str()).collect();
+    assert_eq!(by, ["sighup", "api", "start"]);
+    assert_eq!(changes[0].before.as_ref(), Some(&changes[1].after));
+    assert_eq!(changes[0].after["tiers"][0], json!({ "tier": "liquidate", "units_max": 3 }));
+    assert_eq!(daemon.get("/readyz").map(|(status, _)| status), Some(200), "it never stopped");
 }
 
 #[tokio::test]

@@ -13,10 +13,10 @@ import {Trading} from "./Trading.sol";
 /// @title The reference venue: a perpetual-futures clearinghouse with every recovery mechanism on chain.
 ///
 /// The parts, each on top of the one before: Ledger (the books), Margin (worth and requirements), Trading (traders'
-/// calls), Recovery (keepers' calls), and here listing, parameters and views.
+/// calls), Restitution (claims), Recovery (keepers' calls), and here listing, parameters and views.
 ///
-/// Three roles. The admin opens segments, lists markets, sets fund floors and appoints. Keepers may draw, deleverage and
-/// socialise. The steward role belongs to a RiskSteward contract and to nobody else.
+/// Three roles. The admin opens segments, lists markets, sets fund floors and appoints. Keepers may draw, deleverage,
+/// socialise, pay claims and shut withdrawals. The steward role belongs to a RiskSteward contract and to nobody else.
 contract Clearinghouse is Recovery, Multicall {
     using PositionMath for Position;
 
@@ -129,6 +129,10 @@ contract Clearinghouse is Recovery, Multicall {
     function segmentFunds(uint16 segment) external view returns (uint256 pool, uint256 fund, uint256 fundFloor) {
         Segment storage seg = _opened(segment);
         return (seg.pool, seg.fund, seg.floor);
+    }
+
+    function gatedUntil(uint16 segment) external view returns (uint64) {
+        return _opened(segment).gatedUntil;
     }
 
     function maxLiquidatableLots(uint16 marketId, address account) external view returns (uint64) {

@@ -32,7 +32,7 @@ interface IClearinghouse {
         uint256 maxLoss;
     }
 
-    /// A payer of a socialised loss.
+    /// A payer of a socialised loss, or a claimant who is paid back.
     struct Payer {
         address account;
         uint256 amount;
@@ -71,6 +71,15 @@ interface IClearinghouse {
         uint256 initialMargin;
     }
 
+    /// A round of socialised loss, or of restitution: each account takes part once, at most with its share of the base.
+    struct Round {
+        uint64 number;
+        uint64 openedAtBlock;
+        uint256 shortfall; // of restitution: what the fund pays
+        uint256 base; // whole equity + shortfall; of restitution: all claims
+        uint256 unpaid;
+    }
+
     // ---- state, absolute, after the change
     event SegmentOpened(uint16 indexed segment);
     event MarketListed(uint16 indexed market, MarketConfig config);
@@ -87,6 +96,9 @@ interface IClearinghouse {
     event SocialisationOpened(
         uint16 indexed segment, address indexed bankrupt, uint64 round, uint256 shortfall, uint256 base
     );
+    event WithdrawalsGated(uint16 indexed segment, uint64 untilBlock); // 0 = open
+    event ClaimChanged(uint16 indexed segment, address indexed account, uint256 claim);
+    event RestitutionOpened(uint16 indexed segment, uint64 round, uint256 budget, uint256 base);
 
     // ---- what happened and why
     event Deposited(uint16 indexed segment, address indexed account, uint256 amount);
@@ -109,6 +121,10 @@ interface IClearinghouse {
         uint16 indexed market, address indexed bankrupt, address indexed winner, uint64 lots, uint256 loss
     );
     event LossSocialised(uint16 indexed segment, address indexed bankrupt, address indexed payer, uint256 amount);
+    event ShortfallCovered(
+        uint16 indexed segment, address indexed account, address indexed from, uint256 amount, uint256 shortfallAfter
+    );
+    event ClaimPaid(uint16 indexed segment, address indexed account, uint256 amount);
 
     // ---- refusals
     error UnknownSegment(uint16 segment);
@@ -132,6 +148,7 @@ interface IClearinghouse {
     error ShareTooLarge(address payer, uint256 amount, uint256 maxAmount);
     error AlreadyCharged(address payer, uint64 round);
     error NotOrderOwner(uint64 order);
+    error WithdrawalsShut(uint16 segment, uint64 untilBlock);
     error ZeroAmount();
 
     // ---- traders
@@ -155,6 +172,17 @@ interface IClearinghouse {
     /// nothing more; each payer once a round and at most ceil(shortfall * equity / base), where base = the segment's
     /// whole equity + the shortfall, both as the round opened.
     function socialiseLoss(uint16 segment, address bankrupt, Payer[] calldata payers) external;
+    /// Anyone. Pays exactly `amount` of a bankrupt account's shortfall with the caller's tokens, only once the fund can pay
+    /// nothing more.
+    function coverShortfall(uint16 segment, address account, uint256 amount) external;
+    /// Keeper role. Refuses withdrawals from the segment for the next blocks; `bankrupt` must be short at fresh prices.
+    function shutWithdrawals(uint16 segment, address bankrupt) external;
+    /// Keeper role. Lets withdrawals through again.
+    function openWithdrawals(uint16 segment) external;
+    /// Keeper role. Pays named claimants out of what the fund holds above its floor; each claimant once a round and at most
+    /// ceil(budget * claim / base), where budget = the smaller of that and all claims, base = all claims, both as the round
+    /// opened.
+    function payClaims(uint16 segment, Payer[] calldata claimants) external;
     /// Several of the calls above in one transaction, all or nothing.
     function multicall(bytes[] calldata calls) external returns (bytes[] memory results);
 
@@ -178,4 +206,7 @@ interface IClearinghouse {
     function maxLiquidatableLots(uint16 market, address account) external view returns (uint64);
     function markPrice(uint16 market) external view returns (uint256 price, uint64 updatedAt);
     function settlementToken() external view returns (address);
+    function gatedUntil(uint16 segment) external view returns (uint64);
+    function claims(uint16 segment, address account) external view returns (uint256 claim, uint256 total);
+    function restitution(uint16 segment) external view returns (Round memory);
 }

@@ -22,6 +22,7 @@ abstract contract Ledger is IClearinghouse {
         uint256 pool;
         uint256 fund;
         uint256 floor;
+        uint64 gatedUntil; // withdrawals are refused before this block
     }
 
     mapping(uint16 segment => Segment) internal _segments;

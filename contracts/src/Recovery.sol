@@ -1,32 +1,24 @@
 // SPDX-License-Identifier: MIT
 pragma solidity ^0.8.24;
 
-import {AccessControl} from "@openzeppelin/contracts/access/AccessControl.sol";
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
 import {Position, PositionMath} from "./PositionMath.sol";
-import {Trading} from "./Trading.sol";
+import {Restitution} from "./Restitution.sol";
 
-/// @title The recovery waterfall: liquidate, draw on the fund, deleverage, socialise.
+/// @title The recovery waterfall: liquidate, draw on the fund, deleverage, take cover from outside, socialise; and the gate
+/// before withdrawals while somebody is short.
 ///
 /// Every rung checks for itself, at the prices of this block, that it is its turn and that it takes no more than the
 /// hole; a keeper's word is never enough. No rung reads or writes another segment.
-abstract contract Recovery is Trading, AccessControl {
+abstract contract Recovery is Restitution {
     using PositionMath for Position;
     using SafeCast for uint256;
 
-    bytes32 public constant KEEPER_ROLE = keccak256("KEEPER_ROLE");
-    /// A round of socialised loss that stays unpaid this long may be opened anew on the books as they then stand.
-    uint256 public constant ROUND_BLOCKS = 20;
-
-    struct Round {
-        uint64 number;
-        uint64 openedAtBlock;
-        uint256 shortfall;
-        uint256 base;
-        uint256 unpaid;
-    }
+    /// How long withdrawals stay shut unless somebody is shown to be short again: long enough for the waterfall, too short
+    /// for a stolen keeper key to hold anybody's money.
+    uint256 public constant GATE_BLOCKS = 50;
 
     /// What stays the same over the fills of one liquidation.
     struct Closing {
@@ -126,6 +118,32 @@ abstract contract Recovery is Trading, AccessControl {
         }
     }
 
+    function coverShortfall(uint16 segment, address account, uint256 amount) external nonReentrant {
+        Segment storage seg = _opened(segment);
+        uint256 shortfall = _shortfall(segment, account);
+        if (amount > shortfall) revert ExceedsShortfall(amount, shortfall);
+        _requireFundSpent(segment);
+        uint256 received = _pull(amount);
+        seg.pool += received;
+        _addCash(segment, account, received.toInt256());
+        emit ShortfallCovered(segment, account, msg.sender, received, shortfall - received);
+    }
+
+    function shutWithdrawals(uint16 segment, address bankrupt) external nonReentrant onlyRole(KEEPER_ROLE) {
+        _shortfall(segment, bankrupt);
+        _setGate(segment, uint64(block.number + GATE_BLOCKS));
+    }
+
+    function openWithdrawals(uint16 segment) external nonReentrant onlyRole(KEEPER_ROLE) {
+        _opened(segment);
+        _setGate(segment, 0);
+    }
+
+    function _setGate(uint16 segment, uint64 until) private {
+        _segments[segment].gatedUntil = until;
+        emit WithdrawalsGated(segment, until);
+    }
+
     /// The depth of the hole at fresh prices; refuses an account that has none.
     function _shortfall(uint16 segment, address account) private view returns (uint256) {
         int256 equity = _freshState(segment, account).equity;
@@ -221,6 +239,7 @@ abstract contract Recovery is Trading, AccessControl {
         int256 delta = work.isLong ? -int256(uint256(winner.lots)) : int256(uint256(winner.lots));
         _applyLeg(work.market, work.bankrupt, delta, work.net, moved);
         _applyLeg(work.market, winner.account, -delta, work.net, -moved);
+        if (loss > 0) _bookClaim(work.segment, winner.account, loss);
         emit Deleveraged(work.market, work.bankrupt, winner.account, winner.lots, loss);
     }
 
@@ -269,6 +288,7 @@ abstract contract Recovery is Trading, AccessControl {
         round.unpaid -= payer.amount;
         _addCash(segment, payer.account, -payer.amount.toInt256());
         _addCash(segment, bankrupt, payer.amount.toInt256());
+        _bookClaim(segment, payer.account, payer.amount);
         emit LossSocialised(segment, bankrupt, payer.account, payer.amount);
         return shortfall - payer.amount;
     }

@@ -45,6 +45,7 @@ abstract contract Trading is Margin, ReentrancyGuardTransient {
     function withdraw(uint16 segment, uint256 amount) external nonReentrant {
         if (amount == 0) revert ZeroAmount();
         Segment storage seg = _opened(segment);
+        if (block.number < seg.gatedUntil) revert WithdrawalsShut(segment, seg.gatedUntil);
         AccountState memory state = _freshState(segment, msg.sender);
         int256 left = state.equity - amount.toInt256();
         if (left < state.initialMargin.toInt256()) revert InsufficientMargin(msg.sender, left, state.initialMargin);
@@ -133,7 +134,7 @@ abstract contract Trading is Margin, ReentrancyGuardTransient {
     }
 
     /// Takes tokens from the caller and returns what arrived, which a token that charges for transfers makes less.
-    function _pull(uint256 amount) private returns (uint256 received) {
+    function _pull(uint256 amount) internal returns (uint256 received) {
         uint256 held = _token.balanceOf(address(this));
         _token.safeTransferFrom(msg.sender, address(this), amount);
         received = _token.balanceOf(address(this)) - held;

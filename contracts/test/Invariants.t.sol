@@ -66,6 +66,22 @@ contract InvariantsTest is Test {
         _handler.assertBooks();
     }
 
+    function test_theHandlerReachesGateAndRestitution() public {
+        _handler.doTrade(0, 0, 1, 12, 2);
+        _handler.doMovePrice(0, 6);
+        _handler.doGate(1, 0);
+        vm.assertGt(_handler.gates(), 0, "shut");
+        _handler.doCover(1, 0, 7);
+        vm.assertGt(_handler.covers(), 0, "covered in part");
+        _recoverAll();
+        _handler.doFund(1, 299, 0);
+        for (uint256 i = 0; i < 6; i++) {
+            _handler.doRestitute(1, i, 0);
+        }
+        vm.assertGt(_handler.restitutions(), 0, "paid back");
+        _handler.assertBooks();
+    }
+
     function _recoverAll() private {
         for (uint256 i = 0; i < 40; i++) {
             _handler.doRecover(1, i, type(uint256).max);
@@ -73,7 +89,7 @@ contract InvariantsTest is Test {
     }
 
     function _acts() private pure returns (bytes4[] memory acts) {
-        acts = new bytes4[](21);
+        acts = new bytes4[](24);
         acts[0] = Handler.doDeposit.selector;
         acts[1] = Handler.doWithdraw.selector;
         acts[2] = acts[3] = acts[4] = Handler.doTrade.selector;
@@ -89,5 +105,8 @@ contract InvariantsTest is Test {
         acts[17] = Handler.doMisuse.selector;
         acts[18] = Handler.doLiquidate.selector;
         acts[19] = acts[20] = Handler.doRecover.selector;
+        acts[21] = Handler.doGate.selector;
+        acts[22] = Handler.doRestitute.selector;
+        acts[23] = Handler.doCover.selector;
     }
 }

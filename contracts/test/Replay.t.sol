@@ -10,6 +10,8 @@ contract ReplayTest is Handler {
     mapping(uint16 segment => mapping(address => int256)) private _cashSeen;
     mapping(uint16 segment => uint256) private _fundSeen;
     mapping(uint16 segment => uint256) private _floorSeen;
+    mapping(uint16 segment => uint64) private _gateSeen;
+    mapping(uint16 segment => mapping(address => uint256)) private _claimSeen;
     mapping(uint16 market => mapping(address => int256)) private _lotsSeen;
     mapping(uint16 market => mapping(address => int256)) private _quoteSeen;
     mapping(uint16 market => IClearinghouse.MarketState) private _marketSeen;
@@ -57,7 +59,7 @@ contract ReplayTest is Handler {
         uint256 a = seed >> 8;
         uint256 b = seed >> 40;
         uint256 c = seed >> 72;
-        uint256 kind = seed % 14;
+        uint256 kind = seed % 16;
         if (kind == 0) doDeposit(a, b, c);
         if (kind == 1) doWithdraw(a, b, c);
         if (kind <= 4 && kind > 1) doTrade(a, b, c, seed >> 104, seed >> 136);
@@ -70,6 +72,8 @@ contract ReplayTest is Handler {
         if (kind == 11) doFund(a, b, c);
         if (kind == 12) doLiquidate(a, b, c);
         if (kind == 13) doRecover(a, b, c);
+        if (kind == 14) doGate(a, b);
+        if (kind == 15) doRestitute(a, b, c);
     }
 
     function _crashAndRecover() private {
@@ -77,8 +81,10 @@ contract ReplayTest is Handler {
         for (uint256 i = 0; i < 4; i++) {
             doMovePrice(0, 0);
             doLiquidate(0, i, i);
+            doGate(1, i);
             doRecover(1, i, i);
             doRecover(1, i, i);
+            doRestitute(1, i, i);
         }
     }
 
@@ -93,6 +99,10 @@ contract ReplayTest is Handler {
             _fundSeen[_key(log)] = abi.decode(log.data, (uint256));
         } else if (kind == IClearinghouse.FundFloorSet.selector) {
             _floorSeen[_key(log)] = abi.decode(log.data, (uint256));
+        } else if (kind == IClearinghouse.WithdrawalsGated.selector) {
+            _gateSeen[_key(log)] = abi.decode(log.data, (uint64));
+        } else if (kind == IClearinghouse.ClaimChanged.selector) {
+            _claimSeen[_key(log)][_account(log)] = abi.decode(log.data, (uint256));
         } else {
             _applyMarket(log, kind);
             _applyOrder(log, kind);
@@ -126,6 +136,11 @@ contract ReplayTest is Handler {
         (uint256 pool, uint256 fund, uint256 floor) = venue.segmentFunds(segment);
         vm.assertEq(_fundSeen[segment], fund, "fund");
         vm.assertEq(_floorSeen[segment], floor, "floor");
+        vm.assertEq(uint256(_gateSeen[segment]), uint256(venue.gatedUntil(segment)), "gate");
+        for (uint256 i = 0; i < owners.length; i++) {
+            (uint256 claim,) = venue.claims(segment, owners[i]);
+            vm.assertEq(_claimSeen[segment][owners[i]], claim, "claim");
+        }
         int256 backed;
         for (uint256 i = 0; i < owners.length; i++) {
             vm.assertEq(_cashSeen[segment][owners[i]], venue.accountState(segment, owners[i]).cash, "cash");

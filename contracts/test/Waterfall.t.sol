@@ -255,6 +255,9 @@ contract SocialiseTest is Crash {
         vm.assertEq(_equity(SEG, bob), 21_200 - 455, "bob");
         vm.assertEq(_equity(SEG, carol), 20_800 - 445, "carol");
         vm.assertEq(venue.socialisation(SEG, alice).unpaid, 0, "the round is paid");
+        (uint256 claim, uint256 total) = venue.claims(SEG, bob);
+        vm.assertEq(claim, 455, "booked as a claim");
+        vm.assertEq(total, 900, "all of it");
         _assertBooks(_everybody());
         _assertOtherSegmentUntouched();
     }

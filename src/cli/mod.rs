@@ -7,6 +7,9 @@
 mod actions;
 mod check;
 mod demo;
+mod episodes;
+mod plan;
+mod scenarios;
 
 mod table;
 mod why;
@@ -44,6 +47,10 @@ enum Command {
     Actions(actions::ActionsArgs),
     /// Explain one account: cache, standing, findings, actions, attempts.
     Why(why::WhyArgs),
+    /// Show what would be done now, or after a shock, and why; sends nothing.
+    Plan(plan::PlanArgs),
+    /// Show crises, newest first; of one of them who lost what, for whom and why.
+    Episodes(episodes::EpisodesArgs),
     /// Ask a running daemon whether it is healthy; exits with 1 if not.
     Health {
         /// Where its ops server listens.
@@ -52,6 +59,8 @@ enum Command {
     },
     /// Crash a venue on a throw-away chain and show the repair.
     Demo(demo::DemoArgs),
+    /// Play the named crises on throw-away chains and hold each account of who paid against the chain.
+    Scenarios(scenarios::ScenariosArgs),
 }
 
 #[derive(Debug, Args)]
@@ -104,7 +113,8 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
             ops::end_on_panic();
             let stop = CancellationToken::new();
             ops::stop_on_signals(stop.clone())?;
-            run::run(config, stop).await
+            let source = run::reload::ConfigSource { files: args.files, environment: environment() };
+            run::run(config, source, stop).await
         }
         Command::Check(args) => check::check(&args.load()?).await,
         Command::Migrate(args) => {
@@ -119,8 +129,11 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
         }
         Command::Actions(args) => actions::actions(&args).await,
         Command::Why(args) => why::why(&args).await,
+        Command::Plan(args) => plan::plan(&args).await,
+        Command::Episodes(args) => episodes::episodes(&args).await,
         Command::Health { url } => health(&url).await,
         Command::Demo(args) => demo::demo(args).await,
+        Command::Scenarios(args) => scenarios::scenarios(args).await,
     }
 }
 

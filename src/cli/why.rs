@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use clap::Args;
 
-use super::{ConfigArgs, actions::listing, table::table};
+use super::{ConfigArgs, actions::listing, episodes, table::table};
 use crate::{
     config::{Config, Deployment},
     journal::{Journal, UnitHistory},
@@ -67,6 +67,11 @@ async fn explain_in(
     for unit in &units {
         let history = journal.unit_history(row.id, unit, args.limit).await?;
         print!("{}", explanation(name, &adapter, &snapshot, unit, &history));
+        let burdens = journal.unit_burdens(row.id, unit, args.limit).await?;
+        if !burdens.is_empty() {
+            println!("what it bore for others or got back, and what others bore for it, newest first");
+            println!("{}", episodes::burdens(&burdens));
+        }
     }
     Ok(units.len())
 }

@@ -10,6 +10,8 @@ use config::{Environment, File, FileFormat, Map, Value, ValueKind};
 use super::{Config, ConfigError, Fault, Secret};
 
 const DEFAULTS: &str = include_str!("../../config/default.toml");
+/// Shortest token that is taken for one.
+const TOKEN_BYTES_MIN: usize = 16;
 const DEPLOYMENT_DEFAULTS: &str = "deployment_defaults";
 
 impl Config {
@@ -45,6 +47,15 @@ impl Config {
                 Fault::new(format!("alerts.webhooks[{index}].secret_env"), problem)
             })?;
             webhook.secret = Some(Secret::new(secret.clone()));
+        }
+        if let Some(name) = &self.ops.token_env {
+            let token = environment.get(name).filter(|token| token.len() >= TOKEN_BYTES_MIN).ok_or_else(|| {
+                let problem = format!(
+                    "environment variable {name} does not hold a token; set it to at least {TOKEN_BYTES_MIN} characters"
+                );
+                Fault::new("ops.token_env", problem)
+            })?;
+            self.ops.token = Some(Secret::new(token.clone()));
         }
         Ok(())
     }

@@ -26,7 +26,7 @@ pub use fault::{ConfigError, Fault};
 pub use secret::{Secret, SecretUrl};
 
 use crate::{
-    recovery::Tier,
+    recovery::{AdlPolicy, Tier},
     types::{Address, DeploymentName, U256},
 };
 
@@ -72,6 +72,12 @@ pub struct Ops {
     pub journal_age_max_seconds: u64,
     /// Most blocks the cache of a ready deployment is behind.
     pub lag_blocks_max: u64,
+    /// Environment variable with the token that `POST /v1/reload` asks for; without it nothing can be changed over HTTP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_env: Option<String>,
+    /// The token, read from `token_env` while loading.
+    #[serde(skip)]
+    pub token: Option<Secret>,
 }
 
 /// `[log]`.
@@ -213,37 +219,59 @@ pub struct Scanner {
     pub at_risk_health_factor_bps: u32,
 }
 
-/// `[deployments.<name>.recovery]`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// `[deployments.<name>.recovery]`: the part of a deployment that can be changed while it runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recovery {
-    /// How deleveraging chooses winners.
-    #[serde(deserialize_with = "word::one_of")]
-    pub adl_policy: AdlPolicy,
+    /// How deleveraging chooses winners: a word of the policies' registry.
+    #[serde(deserialize_with = "word::adl_policy", serialize_with = "word::adl_policy_word")]
+    pub adl_policy: &'static dyn AdlPolicy,
     /// The waterfall, in order.
     pub tiers: Vec<RecoveryTier>,
+    /// What differs in some segments, by the segment's number.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub segments: BTreeMap<String, SegmentRecovery>,
 }
 
-/// How deleveraging chooses winners.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AdlPolicy {
-    /// Every winner in proportion to what it holds.
-    ProRata,
-    /// The highest profit times leverage first.
-    Queue,
+/// `[deployments.<name>.recovery.segments.<number>]`: what is not said here is as in `recovery`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SegmentRecovery {
+    /// How deleveraging chooses winners.
+    #[serde(
+        default,
+        deserialize_with = "word::some_adl_policy",
+        serialize_with = "word::some_adl_policy_word",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub adl_policy: Option<&'static dyn AdlPolicy>,
+    /// The whole waterfall, in order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tiers: Option<Vec<RecoveryTier>>,
 }
 
-/// One entry of `recovery.tiers`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// One entry of `recovery.tiers`. Amounts are settlement-token units; a limit that is not said does not exist.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecoveryTier {
     /// Which.
     #[serde(deserialize_with = "word::one_of")]
     pub tier: Tier,
-    /// Most it absorbs in one plan, settlement-token units; `None`: unbounded.
+    /// Most it absorbs in one plan: for one segment in one block.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub absorb_max: Option<Decimal<U256>>,
+    /// Most it absorbs in one episode.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub episode_max: Option<Decimal<U256>>,
+    /// What the fund behind it keeps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub floor: Option<Decimal<U256>>,
+    /// Most accounts that one plan acts on, or makes pay, through it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub units_max: Option<u32>,
+    /// Blocks between two plans that use it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cooldown_blocks: Option<u64>,
 }
 
 /// `[deployments.<name>.policy]`. Values are in the segment's unit of account: the protocol's own, or units of the token

@@ -39,10 +39,20 @@ fn the_least_configuration_is_filled_with_defaults() {
     let eth = eth(&config);
     assert!(eth.enabled && eth.executor.dry_run);
     assert_eq!(eth.executor.fee_cap_wei, Decimal(500_000_000_000));
-    assert_eq!(eth.recovery.tiers.len(), 5);
+    assert_eq!(eth.recovery.tiers.len(), 7);
+    assert_eq!(eth.recovery.adl_policy.name(), "min_max");
     assert_eq!(eth.protocol.adapter, "reference_venue");
     assert_eq!(eth.protocol.settings.keys().collect::<Vec<_>>(), ["clearinghouse"]);
     assert_eq!(config.enabled_deployments().unwrap().len(), 1);
+}
+
+#[test]
+fn every_registered_deleveraging_policy_is_a_word_of_the_configuration() {
+    for word in crate::recovery::adl_policy_words() {
+        let config = load(&[LEAST, &format!("deployments.eth.recovery.adl_policy = '{word}'")], &[]).unwrap();
+        assert_eq!(eth(&config).recovery.adl_policy.name(), word);
+        assert!(config.redacted_toml().contains(&format!("adl_policy = \"{word}\"")));
+    }
 }
 
 #[test]
@@ -168,11 +178,33 @@ const FAULTS: &[(&str, &str)] = &[
     (
         "deployments.eth.recovery.tiers = [{ tier = 'pray' }]",
         "config: deployments.eth.recovery.tiers[0].tier: unknown word \"pray\"; write one of: liquidate, insurance_fund, \
-             auto_deleverage, socialise_loss, recalibrate",
+             auto_deleverage, socialise_loss, gate_withdrawals, restitute, recalibrate",
+    ),
+    (
+        "deployments.eth.recovery.adl_policy = 'lottery'",
+        "config: deployments.eth.recovery.adl_policy: unknown word \"lottery\"; write one of: min_max, water_filling, \
+             water_filling_profit, leverage_draining, pro_rata, pro_rata_size, risk_aware, queue, queue_index, \
+             queue_profit",
     ),
     (
         "deployments.eth.recovery.tiers = [{ tier = 'liquidate', absorb_max = '0' }]",
         "config: deployments.eth.recovery.tiers[0].absorb_max: is 0; leave the tier out instead",
+    ),
+    (
+        "deployments.eth.recovery.tiers = [{ tier = 'liquidate', floor = '5' }]",
+        "config: deployments.eth.recovery.tiers[0].floor: is for tiers with a fund behind them (insurance_fund, restitute); take it out",
+    ),
+    (
+        "deployments.eth.recovery.segments.core.tiers = [{ tier = 'liquidate' }]",
+        "config: deployments.eth.recovery.segments.core: \"core\" is no segment; write its number",
+    ),
+    (
+        "deployments.eth.recovery.segments.7.tiers = []",
+        "config: deployments.eth.recovery.segments.7.tiers: is empty; write at least { tier = \"liquidate\" }",
+    ),
+    (
+        "ops.token_env = 'NOPE'",
+        "config: ops.token_env: environment variable NOPE does not hold a token; set it to at least 16 characters",
     ),
     (
         "deployments.eth.executor.signer.kind = 'paper'",
@@ -278,10 +310,12 @@ fn secrets_never_come_out() {
         secret_env = 'HOOK_SECRET'
         min_severity = 'info'
         timeout_ms = 1000";
-    let config = load(&[LEAST, webhook], &[("HOOK_SECRET", "HOOKSECRET")]).unwrap();
+    let variables = [("HOOK_SECRET", "HOOKSECRET"), ("OPS_TOKEN", "OPSTOKENOPSTOKEN")];
+    let config = load(&[LEAST, webhook, "ops.token_env = 'OPS_TOKEN'"], &variables).unwrap();
+    assert_eq!(config.ops.token.as_ref().unwrap().expose(), "OPSTOKENOPSTOKEN");
     assert_eq!(config.alerts.webhooks[0].secret.as_ref().unwrap().expose(), "HOOKSECRET");
     let shown = format!("{config:?}{}{}", config.redacted_toml(), eth(&config).redacted_json());
-    for secret in ["DBPASS", "RPCPASS", "RPCKEY", "HOOKPATH", "HOOKSECRET"] {
+    for secret in ["DBPASS", "RPCPASS", "RPCKEY", "HOOKPATH", "HOOKSECRET", "OPSTOKENOPSTOKEN"] {
         assert!(!shown.contains(secret), "{secret} is shown: {shown}");
     }
     assert!(shown.contains("rpc.example.org") && shown.contains("HOOK_SECRET"));
@@ -305,7 +339,7 @@ fn the_effective_configuration_reads_back() {
 
 #[test]
 fn the_reference_loads_and_shows_every_key() {
-    let variables = [("BACKSTOP_ONCALL_SECRET", "x")];
+    let variables = [("BACKSTOP_ONCALL_SECRET", "x"), ("BACKSTOP_OPS_TOKEN", "0123456789abcdef")];
     load(&[REFERENCE], &variables).unwrap();
     let reference: toml::Table = REFERENCE.parse().unwrap();
     let tables = [

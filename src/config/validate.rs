@@ -2,7 +2,13 @@
 
 use std::{collections::BTreeSet, fmt::Display, ops::RangeInclusive};
 
-use super::{Config, ConfigError, Deployment, Fault, Policy, PolicyMode, Recovery, SecretUrl, Signer, Webhook};
+use super::{
+    Config, ConfigError, Deployment, Fault, Policy, PolicyMode, Recovery, RecoveryTier, SecretUrl, Signer, Webhook,
+};
+use crate::recovery::Tier;
+
+/// Tiers with a fund behind them.
+const FUNDED: [Tier; 2] = [Tier::InsuranceFund, Tier::Restitute];
 
 impl Config {
     /// Finds every fault.
@@ -112,17 +118,41 @@ impl Faults {
     }
 
     fn recovery(&mut self, key: &str, recovery: &Recovery) {
-        if recovery.tiers.is_empty() {
-            self.add(format!("{key}.tiers"), "is empty; write at least { tier = \"liquidate\" }");
+        self.tiers(&format!("{key}.tiers"), &recovery.tiers);
+        for (segment, own) in &recovery.segments {
+            let key = format!("{key}.segments.{segment}");
+            if segment.parse::<u32>().is_err() {
+                self.add(&*key, format!("{segment:?} is no segment; write its number"));
+            }
+            if let Some(tiers) = &own.tiers {
+                self.tiers(&format!("{key}.tiers"), tiers);
+            }
+        }
+    }
+
+    fn tiers(&mut self, key: &str, tiers: &[RecoveryTier]) {
+        if tiers.is_empty() {
+            self.add(key, "is empty; write at least { tier = \"liquidate\" }");
         }
         let mut seen = BTreeSet::new();
-        for (index, tier) in recovery.tiers.iter().enumerate() {
+        for (index, tier) in tiers.iter().enumerate() {
             if !seen.insert(tier.tier) {
-                self.add(format!("{key}.tiers[{index}].tier"), "is there twice; write each tier once");
+                self.add(format!("{key}[{index}].tier"), "is there twice; write each tier once");
             }
-            if tier.absorb_max.is_some_and(|most| most.0.is_zero()) {
-                self.add(format!("{key}.tiers[{index}].absorb_max"), "is 0; leave the tier out instead");
+            for (name, limit) in [("absorb_max", tier.absorb_max), ("episode_max", tier.episode_max)] {
+                if limit.is_some_and(|most| most.0.is_zero()) {
+                    self.add(format!("{key}[{index}].{name}"), "is 0; leave the tier out instead");
+                }
             }
+            if tier.units_max == Some(0) {
+                self.add(format!("{key}[{index}].units_max"), "is 0; leave the tier out instead");
+            }
+            if tier.floor.is_some() && !FUNDED.contains(&tier.tier) {
+                let funded: Vec<&str> = FUNDED.iter().map(|tier| tier.as_str()).collect();
+                let problem = format!("is for tiers with a fund behind them ({}); take it out", funded.join(", "));
+                self.add(format!("{key}[{index}].floor"), problem);
+            }
+            self.outside(format!("{key}[{index}].cooldown_blocks"), tier.cooldown_blocks.unwrap_or(0), 0..=1_000_000);
         }
     }
 

@@ -4,7 +4,7 @@
 
 use alloy::{primitives::keccak256, signers::local::PrivateKeySigner};
 use anyhow::{Context, Result};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{census::AT_RISK_HEALTH_FACTOR_BPS, venue::Venue};
 use crate::types::{Address, B256};
@@ -48,11 +48,13 @@ pub(super) struct Settings<'a> {
     pub(super) venue: &'a Venue,
     /// Where it serves metrics and health, on 127.0.0.1.
     pub(super) ops_port: u16,
+    /// Recovery settings that differ from the defaults.
+    pub(super) recovery: Option<&'a Value>,
 }
 
 /// The configuration an operator would write for this deployment.
 pub(super) fn config_text(settings: &Settings<'_>) -> Result<String> {
-    let config = json!({
+    let mut config = json!({
         "database": { "url": settings.database_url },
         "ops": { "listen": format!("127.0.0.1:{}", settings.ops_port) },
         "log": { "format": "text", "filter": "info" },
@@ -77,6 +79,9 @@ pub(super) fn config_text(settings: &Settings<'_>) -> Result<String> {
             },
         } },
     });
+    if let Some(recovery) = settings.recovery {
+        config["deployments"][DEPLOYMENT]["recovery"] = recovery.clone();
+    }
     toml::to_string_pretty(&config).context("write the daemon's configuration")
 }
 
@@ -102,6 +107,7 @@ mod tests {
             chain_id: 31337,
             venue: &venue,
             ops_port: 9,
+            recovery: None,
         };
         let text = config_text(&settings).unwrap();
         let parsed: toml::Table = text.parse().unwrap();

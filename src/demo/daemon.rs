@@ -96,6 +96,11 @@ impl Daemon {
         Ok(())
     }
 
+    /// Lets it read its configuration again.
+    pub fn reload(&self) -> Result<()> {
+        process::hang_up(&self.child).context("ask the daemon to read its configuration")
+    }
+
     /// Asks it to stop and waits.
     pub async fn stop(&mut self) -> Result<ExitStatus> {
         process::terminate(&self.child).context("ask the daemon to stop")?;

@@ -14,6 +14,7 @@ mod audit;
 mod census;
 mod config;
 pub mod contracts;
+pub mod crises;
 pub mod daemon;
 mod display;
 mod drive;

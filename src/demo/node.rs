@@ -33,6 +33,8 @@ const CREATE_GAS: u64 = 10_000_000;
 /// Largest fee per gas of a message, of the base fee at the head: enough for two blocks of rising base fee, and less than
 /// anybody offers who wants to be early.
 const MAX_FEE_PERCENT: u128 = 127;
+/// Wei per gas on top of the base fee that comes first: far more than a keeper offers.
+const FIRST_TIP_WEI: u128 = 1_000_000_000_000;
 const MINE_ROUNDS_MAX: usize = 200;
 
 /// A transaction to be sent for an account, and what it is for.
@@ -214,9 +216,18 @@ impl Node {
     /// Puts messages into the pool, in order per sender. They offer hardly more than the base fee and no tip, so they
     /// execute after those of anybody who is in a hurry.
     pub async fn send(&self, messages: &[Message]) -> Result<Vec<B256>> {
+        self.offer(messages, 0).await
+    }
+
+    /// The same with a tip that nobody outbids: they execute before everything else in the pool.
+    pub async fn send_first(&self, messages: &[Message]) -> Result<Vec<B256>> {
+        self.offer(messages, FIRST_TIP_WEI).await
+    }
+
+    async fn offer(&self, messages: &[Message], tip: u128) -> Result<Vec<B256>> {
         let head: Option<Block> = self.request("eth_getBlockByNumber", json!(["latest", false])).await?;
         let base_fee = head.and_then(|block| block.header.base_fee_per_gas).context("the head has no base fee")?;
-        let max_fee = u128::from(base_fee) * MAX_FEE_PERCENT / 100 + 1;
+        let max_fee = u128::from(base_fee) * MAX_FEE_PERCENT / 100 + 1 + tip;
         let mut params = Vec::with_capacity(messages.len());
         let mut nonces = self.nonces.lock().await;
         for message in messages {
@@ -232,7 +243,7 @@ impl Node {
                 "nonce": format!("{nonce:#x}"),
                 "gas": format!("{:#x}", message.gas),
                 "maxFeePerGas": format!("{max_fee:#x}"),
-                "maxPriorityFeePerGas": "0x0",
+                "maxPriorityFeePerGas": format!("{tip:#x}"),
             }]));
         }
         self.batch("eth_sendTransaction", &params).await
@@ -248,6 +259,14 @@ impl Node {
     pub async fn is_mined(&self, hash: B256) -> Result<bool> {
         let receipt: Option<TransactionReceipt> = self.request("eth_getTransactionReceipt", json!([hash])).await?;
         Ok(receipt.is_some())
+    }
+
+    /// Whether each mined transaction succeeded, in order.
+    pub async fn succeeded(&self, hashes: &[B256]) -> Result<Vec<bool>> {
+        let params: Vec<Value> = hashes.iter().map(|hash| json!([hash])).collect();
+        let receipts: Vec<Option<TransactionReceipt>> = self.batch("eth_getTransactionReceipt", &params).await?;
+        let receipts = receipts.into_iter().collect::<Option<Vec<_>>>().context("a transaction is not mined")?;
+        Ok(receipts.iter().map(TransactionReceipt::status).collect())
     }
 
     /// Sends messages and mines blocks until all are in; fails if one reverts. For set-up, while nothing else mines.

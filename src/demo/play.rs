@@ -106,7 +106,7 @@ fn print(report: &DemoReport, path: &Path) {
 }
 
 /// This executable, or the daemon beside it where this is a test.
-fn executable() -> Result<PathBuf> {
+pub(super) fn executable() -> Result<PathBuf> {
     let current = std::env::current_exe().context("find this executable")?;
     Ok(std::env::var_os("BACKSTOP_DEMO_DAEMON").map_or(current, PathBuf::from))
 }
@@ -155,6 +155,7 @@ impl Stage {
             chain_id: AnvilOptions::default().chain_id,
             venue: &self.venue,
             ops_port,
+            recovery: None,
         })?;
         std::fs::write(&config, text).with_context(|| format!("write {}", config.display()))?;
         let environment = vec![(KEY_VARIABLE.to_owned(), self.keeper.key.to_string())];

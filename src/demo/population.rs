@@ -36,7 +36,7 @@ async fn fund(node: &Node, venue: &Venue, scenario: &Scenario, participants: &[&
     let funds: u128 = scenario.segments.iter().map(|s| s.insurance_fund).sum();
     let mint = SettlementToken::mintCall { to: venue.admin, amount: U256::from(deposits + funds) };
     let mut messages = vec![venue.administer(venue.token, &mint, "minting")];
-    for segment in &scenario.segments {
+    for segment in scenario.segments.iter().filter(|segment| segment.insurance_fund > 0) {
         let call = Clearinghouse::depositFundCall { segment: segment.id, amount: U256::from(segment.insurance_fund) };
         messages.push(venue.administer(venue.clearinghouse, &call, format!("the fund of segment {}", segment.id)));
     }

@@ -38,10 +38,19 @@ pub fn die_with_parent(_command: &mut std::process::Command) {}
 
 /// Asks a child that was not yet reaped to end.
 pub fn terminate(child: &Child) -> io::Result<()> {
+    signal(child, libc::SIGTERM)
+}
+
+/// Tells a child that was not yet reaped that its configuration may have changed.
+pub fn hang_up(child: &Child) -> io::Result<()> {
+    signal(child, libc::SIGHUP)
+}
+
+fn signal(child: &Child, signal: libc::c_int) -> io::Result<()> {
     let Some(id) = child.id().and_then(|id| libc::pid_t::try_from(id).ok()) else { return Ok(()) };
     // SAFETY: kill takes plain integers; the child is not yet reaped, so the id is still its own.
     #[allow(unsafe_code)]
-    match unsafe { libc::kill(id, libc::SIGTERM) } {
+    match unsafe { libc::kill(id, signal) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

@@ -140,6 +140,20 @@ struct InFlight {
     planned_block: u64,
 }
 
+/// What a plan made from the state at `head` must leave alone, from the journal's own list: for plans that are only
+/// looked at.
+pub fn reservations_of(unsettled: &[UnsettledTransaction], head: &BlockRef) -> Reservations {
+    let flights: Vec<InFlight> = unsettled.iter().map(InFlight::of).collect();
+    reserved(flights.iter(), head)
+}
+
+/// Everything touched by transactions that are not part of the state at `head`. Should an inclusion be taken back,
+/// whatever was planned on it stands behind it in nonce order.
+fn reserved<'t>(in_flight: impl Iterator<Item = &'t InFlight>, head: &BlockRef) -> Reservations {
+    let outside = |t: &&InFlight| t.included_block.is_none_or(|block| block > head.number);
+    steps::reservations(in_flight.filter(outside).map(|t| &t.touches))
+}
+
 impl<C: ChainPort, J: JournalPort> Executor<C, J> {
     /// An executor that has yet to [`Executor::recover`].
     pub fn new(parts: Parts<C, J>, deployment: Deployment, settings: ExecutorSettings) -> Self {
@@ -156,11 +170,9 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         }
     }
 
-    /// What a plan made from the state at `head` must leave alone: everything touched by transactions that are not part of
-    /// that state. Should an inclusion be taken back, whatever was planned on it stands behind it in nonce order.
+    /// What a plan made from the state at `head` must leave alone.
     pub fn reservations(&self, head: &BlockRef) -> Reservations {
-        let outside = |t: &&InFlight| t.included_block.is_none_or(|block| block > head.number);
-        steps::reservations(self.in_flight.values().filter(outside).map(|t| &t.touches))
+        reserved(self.in_flight.values(), head)
     }
 
     /// The keeper's address.

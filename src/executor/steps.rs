@@ -63,6 +63,15 @@ pub(super) fn touches(segment: SegmentId, steps: &[Step]) -> Touches {
             Action::SetMargin { market, .. } => {
                 markets.insert(*market);
             }
+            Action::Gate { shut_for, .. } => {
+                units.extend(shut_for.clone());
+                scopes.insert(Scope::Segment(segment));
+            }
+            Action::Restitute { claimants } => {
+                units.extend(claimants.iter().map(|claimant| claimant.unit.clone()));
+                fund_draw = claimants.iter().fold(fund_draw, |sum, claimant| sum.saturating_add(claimant.amount));
+                scopes.insert(Scope::Segment(segment));
+            }
             Action::Intent(intent) => {
                 scopes.insert(intent.scope.clone());
                 for need in &intent.capital {
@@ -98,7 +107,7 @@ pub(super) fn reservations<'a>(touched: impl Iterator<Item = &'a Touches>) -> Re
 /// than the unit itself, to the last unit; for intents their promises; and nothing for anybody whom no step names. The
 /// sentence says what differs.
 pub(super) fn promise_broken(steps: &[Step], effects: &[Effect]) -> Option<String> {
-    let named: BTreeSet<Scope> = steps.iter().filter_map(subject).collect();
+    let named: BTreeSet<Scope> = steps.iter().flat_map(subjects).collect();
     if let Some(stranger) = effects.iter().filter_map(Effect::scope).find(|scope| !named.contains(scope)) {
         return Some(format!("simulation acts on {stranger}, which the plan does not name"));
     }
@@ -108,6 +117,9 @@ pub(super) fn promise_broken(steps: &[Step], effects: &[Effect]) -> Option<Strin
     // An intent's own promises are its bounds: interest may accrue until it executes.
     if steps.iter().all(|step| matches!(step.action, Action::Intent(_))) {
         return None;
+    }
+    if let Some(broken) = restitution_broken(steps, effects) {
+        return Some(broken);
     }
     let mut planned: BTreeMap<Tier, U256> = BTreeMap::new();
     for step in steps {
@@ -125,12 +137,31 @@ pub(super) fn promise_broken(steps: &[Step], effects: &[Effect]) -> Option<Strin
     })
 }
 
-/// What a step acts on; `None` for a parameter.
-fn subject(step: &Step) -> Option<Scope> {
+/// What a step acts on; nothing for a parameter.
+fn subjects(step: &Step) -> Vec<Scope> {
     match &step.action {
-        Action::Intent(intent) => Some(intent.scope.clone()),
-        _ => step.unit.clone().map(Scope::Unit),
+        Action::Intent(intent) => vec![intent.scope.clone()],
+        Action::Restitute { claimants } => claimants.iter().map(|c| Scope::Unit(c.unit.clone())).collect(),
+        _ => step.unit.clone().map(Scope::Unit).into_iter().collect(),
     }
+}
+
+/// Whether somebody is paid back another amount than planned.
+fn restitution_broken(steps: &[Step], effects: &[Effect]) -> Option<String> {
+    let mut open: BTreeMap<&UnitKey, U256> = BTreeMap::new();
+    for step in steps {
+        if let Action::Restitute { claimants } = &step.action {
+            open.extend(claimants.iter().map(|claimant| (&claimant.unit, claimant.amount)));
+        }
+    }
+    for effect in effects {
+        if let Effect::Restituted { unit, amount } = effect
+            && open.remove(unit) != Some(*amount)
+        {
+            return Some(format!("simulation pays {unit} back {amount}, which is not planned"));
+        }
+    }
+    open.into_iter().next().map(|(unit, amount)| format!("simulation does not pay {unit} back the planned {amount}"))
 }
 
 /// The first promise of an intent that the effects on its scope do not keep.

@@ -10,6 +10,7 @@
 //! are NUMERIC(78,0) and never rounded. `migrations/README.md` describes every table.
 //! Must not: talk to a chain, decide anything, or know a protocol.
 
+mod accounts;
 mod actions;
 mod alerts;
 mod attempts;
@@ -22,6 +23,7 @@ mod history;
 mod plans;
 mod schema;
 mod session;
+mod settings;
 mod status;
 mod transactions;
 mod values;
@@ -29,6 +31,7 @@ mod values;
 #[cfg(test)]
 mod tests;
 
+pub use accounts::{Burden, EpisodeAccount, EpisodeRow, Progress};
 pub use actions::{ActionFilter, ActionRow};
 pub use alerts::{AlertDecision, AlertRow, AlertSeverity};
 pub use attempts::{AttemptKind, BroadcastOutcome, IncludedReceipt, NewAttempt, StoredAttempt};
@@ -36,6 +39,7 @@ pub use deployments::{DeploymentLock, DeploymentRow};
 pub use error::{ErrorClass, JournalError};
 pub use findings::{FindingChange, FindingRow};
 pub use history::{ActionHistory, AttemptRow, UnitHistory};
+pub use settings::{CameBy, SettingsChange};
 pub use status::{ActionStatus, TransactionStatus};
 pub use transactions::{NewTransaction, Touches, UnsettledTransaction};
 

@@ -1,5 +1,7 @@
 //! Plans and the actions they are made of: written whole before anything is simulated or signed.
 
+use std::collections::BTreeMap;
+
 use bigdecimal::BigDecimal;
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Row};
@@ -8,10 +10,11 @@ use super::{
     ActionId, DeploymentId, EpisodeId, Journal, JournalError, PlanId, Result,
     error::TxResult,
     session::in_tx,
-    values::{amount, bigint, json, numeric, text},
+    status::tier,
+    values::{amount, bigint, json, number, numeric, text},
 };
 use crate::{
-    recovery::{Action, BalancedPlan, Ledger, Step},
+    recovery::{Action, BalancedPlan, Ledger, Step, Tier, TierUse},
     types::{BlockRef, SegmentId, U256},
 };
 
@@ -62,6 +65,47 @@ impl Journal {
         })
     }
 
+    /// What earlier plans took through each tier of a segment, for limits: plans of the open episode, if one is given,
+    /// and of the last `cooldown_blocks` before `block`. Counted is what was signed and not refused by the chain since.
+    pub async fn tier_use(
+        &self,
+        deployment: DeploymentId,
+        segment: SegmentId,
+        episode: Option<EpisodeId>,
+        block: u64,
+        cooldown_blocks: u64,
+    ) -> Result<BTreeMap<Tier, TierUse>> {
+        let (at, since) = (bigint("block", block)?, bigint("block", block.saturating_sub(cooldown_blocks))?);
+        in_tx!(self, "tier_use", |tx| {
+            let rows = sqlx::query(
+                "-- tier_use\n\
+                 SELECT a.tier, COALESCE(SUM(a.absorbs) FILTER (WHERE p.episode_id = $3), 0) AS in_episode, \
+                 COALESCE(SUM(a.absorbs) FILTER (WHERE p.block_number = $4), 0) AS in_block, \
+                 MAX(p.block_number) AS last_block \
+                 FROM plans p JOIN actions a ON a.plan_id = p.id \
+                 WHERE p.deployment_id = $1 AND p.segment_id = $2 AND (p.episode_id = $3 OR p.block_number >= $5) \
+                 AND a.status IN ('signed', 'sent', 'replaced', 'included', 'final') GROUP BY a.tier",
+            )
+            .bind(deployment.0)
+            .bind(i64::from(segment.0))
+            .bind(episode.map(|episode| episode.0))
+            .bind(at)
+            .bind(since)
+            .fetch_all(tx)
+            .await?;
+            rows.iter()
+                .map(|row| {
+                    let used = TierUse {
+                        in_episode: amount("in_episode", &row.try_get("in_episode")?)?,
+                        in_block: amount("in_block", &row.try_get("in_block")?)?,
+                        last_block: Some(number("last_block", row.try_get("last_block")?)?),
+                    };
+                    Ok((tier(row.try_get("tier")?)?, used))
+                })
+                .collect()
+        })
+    }
+
     pub(super) async fn insert_plan_content(
         &self,
         deployment: DeploymentId,
@@ -73,7 +117,7 @@ impl Journal {
         let ledger = json("ledger", plan.ledger)?;
         let block_number = bigint("block_number", plan.block.number)?;
         let notes: Vec<_> = plan.notes.iter().map(|note| text(note)).collect();
-        let columns = ActionColumns::of(plan.steps, plan.outlays)?;
+        let columns = ActionColumns::of(plan.segment, plan.steps, plan.outlays)?;
         in_tx!(self, "insert_plan", |tx| {
             let plan_id: Option<i64> = sqlx::query_scalar(
                 "-- insert_plan\n\
@@ -133,11 +177,11 @@ struct ActionColumns {
 }
 
 impl ActionColumns {
-    fn of(steps: &[Step], outlays: &[U256]) -> Result<Self> {
+    fn of(segment: SegmentId, steps: &[Step], outlays: &[U256]) -> Result<Self> {
         let mut columns = Self::default();
         let mut group_no = -1;
         for (index, step) in steps.iter().enumerate() {
-            let subject = subject_of(step);
+            let subject = subject_of(segment, step);
             let leads = columns.subject.last() != Some(&subject);
             if leads {
                 group_no += 1;
@@ -202,13 +246,14 @@ impl ActionColumns {
 }
 
 /// What a step must not be doubled for.
-fn subject_of(step: &Step) -> String {
+fn subject_of(segment: SegmentId, step: &Step) -> String {
     match (&step.unit, &step.action) {
         (_, Action::Intent(intent)) => intent.scope.to_string(),
         (Some(unit), _) => format!("unit:{unit}"),
         (None, Action::SetMargin { market, .. } | Action::Close { market, .. } | Action::Deleverage { market, .. }) => {
             format!("market:{market}")
         }
+        (None, Action::Gate { .. } | Action::Restitute { .. }) => format!("segment:{segment}"),
         (None, Action::DrawInsurance { .. } | Action::Socialise { .. }) => "deployment".to_owned(),
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{backtrace::Backtrace, io, panic, process};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -41,6 +44,19 @@ pub fn stop_on_signals(stop: CancellationToken) -> io::Result<()> {
         process::exit(IMPATIENT_STATUS);
     });
     Ok(())
+}
+
+/// A message for every SIGHUP from now on; without this call the signal ends the process.
+pub fn hangups() -> io::Result<mpsc::Receiver<()>> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let (tell, told) = mpsc::channel(1);
+    tokio::spawn(async move {
+        // Two signals before anybody looked are one wish.
+        while hangup.recv().await.is_some() && !matches!(tell.try_send(()), Err(mpsc::error::TrySendError::Closed(())))
+        {
+        }
+    });
+    Ok(told)
 }
 
 #[cfg(test)]

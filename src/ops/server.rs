@@ -1,16 +1,18 @@
-//! The operators' HTTP server: `GET /metrics`, `/healthz`, `/readyz`.
+//! The operators' HTTP server: `GET /metrics`, `/healthz`, `/readyz`; with the token, `POST /v1/reload`.
 
-use std::net::SocketAddr;
+use std::{fmt, net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
 use axum::{
     Json, Router,
     extract::State,
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
-use serde_json::Value;
+use futures_util::future::BoxFuture;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use tokio::{net::TcpListener, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
@@ -27,10 +29,41 @@ pub struct OpsServer {
     address: SocketAddr,
 }
 
+/// What a reload came to: what changed and what did not, or one line a fault with nothing changed.
+pub type Reloaded = Result<Value, Vec<String>>;
+
+/// What can be changed over HTTP, and by whom.
+#[derive(Clone)]
+pub struct Control {
+    token: [u8; 32],
+    reload: Arc<dyn Fn() -> BoxFuture<'static, Reloaded> + Send + Sync>,
+}
+
+impl Control {
+    /// Lets whoever has the token reload the configuration.
+    pub fn new(token: &str, reload: impl Fn() -> BoxFuture<'static, Reloaded> + Send + Sync + 'static) -> Self {
+        Self { token: Sha256::digest(token).into(), reload: Arc::new(reload) }
+    }
+
+    /// Digests are compared, so that the time it takes says nothing about the token.
+    fn admits(&self, headers: &HeaderMap) -> bool {
+        let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let token = given.and_then(|value| value.strip_prefix("Bearer "));
+        token.is_some_and(|token| <[u8; 32]>::from(Sha256::digest(token)) == self.token)
+    }
+}
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Control")
+    }
+}
+
 #[derive(Clone)]
 struct Sources {
     metrics: Metrics,
     health: Health,
+    control: Option<Control>,
 }
 
 impl OpsServer {
@@ -46,13 +79,20 @@ impl OpsServer {
         self.address
     }
 
-    /// Answers until `stop` is cancelled and open requests are done.
-    pub async fn serve(self, metrics: Metrics, health: Health, stop: CancellationToken) -> anyhow::Result<()> {
+    /// Answers until `stop` is cancelled and open requests are done. Without `control` nothing can be changed.
+    pub async fn serve(
+        self,
+        metrics: Metrics,
+        health: Health,
+        control: Option<Control>,
+        stop: CancellationToken,
+    ) -> anyhow::Result<()> {
         let router = Router::new()
             .route("/metrics", get(answer_metrics))
             .route("/healthz", get(answer_healthz))
             .route("/readyz", get(answer_readyz))
-            .with_state(Sources { metrics, health });
+            .route("/v1/reload", post(answer_reload))
+            .with_state(Sources { metrics, health, control });
         axum::serve(self.listener, router)
             .with_graceful_shutdown(stop.cancelled_owned())
             .await
@@ -78,6 +118,21 @@ async fn answer_readyz(State(sources): State<Sources>) -> Response {
     verdict(sources.health.readiness(Instant::now()))
 }
 
+async fn answer_reload(State(sources): State<Sources>, headers: HeaderMap) -> Response {
+    let Some(control) = sources.control else {
+        let mend = "no token is configured; set ops.token_env to change anything over HTTP";
+        return (StatusCode::FORBIDDEN, Json(json!({ "faults": [mend] }))).into_response();
+    };
+    if !control.admits(&headers) {
+        let mend = "write the token of ops.token_env as \"Authorization: Bearer <token>\"";
+        return (StatusCode::UNAUTHORIZED, Json(json!({ "faults": [mend] }))).into_response();
+    }
+    match (control.reload)().await {
+        Ok(changes) => Json(changes).into_response(),
+        Err(faults) => (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({ "faults": faults }))).into_response(),
+    }
+}
+
 fn verdict((good, shown): (bool, Value)) -> Response {
     let status = if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(shown)).into_response()
@@ -91,6 +146,7 @@ mod tests {
     use crate::ops::Limits;
 
     const LIMIT: Duration = Duration::from_secs(60);
+    const TOKEN: &str = "a token of some length";
 
     struct Running {
         url: String,
@@ -104,7 +160,8 @@ mod tests {
         let url = format!("http://{}", server.address());
         let limits = Limits { head_age_max: LIMIT, scan_age_max: LIMIT, journal_age_max: LIMIT, lag_blocks_max: 4 };
         let (metrics, health, stop) = (Metrics::new().unwrap(), Health::new(limits), CancellationToken::new());
-        let served = tokio::spawn(server.serve(metrics, health.clone(), stop.clone()));
+        let control = Control::new(TOKEN, || Box::pin(async { Err(vec!["a: is wrong; mend it".to_owned()]) }));
+        let served = tokio::spawn(server.serve(metrics, health.clone(), Some(control), stop.clone()));
         Running { url, health, stop, served }
     }
 
@@ -169,6 +226,24 @@ mod tests {
         let (status, content_type, body) = running.get("/readyz").await;
         assert_eq!((status, content_type.as_str()), (200, "application/json"), "{body}");
         assert!(running.get("/metrics").await.2.contains("backstop_ops_deployment_ready{deployment=\"venue\"} 1"));
+    }
+
+    #[tokio::test]
+    async fn a_reload_needs_the_token_and_answers_what_is_wrong() {
+        let running = start().await;
+        let reload = |token: Option<&str>| {
+            let request = reqwest::Client::new().post(format!("{}/v1/reload", running.url));
+            let request = match token {
+                Some(token) => request.header(header::AUTHORIZATION, format!("Bearer {token}")),
+                None => request,
+            };
+            async { request.send().await.unwrap() }
+        };
+        assert_eq!(reload(None).await.status(), 401);
+        assert_eq!(reload(Some("another token of some length")).await.status(), 401);
+        let answer = reload(Some(TOKEN)).await;
+        assert_eq!(answer.status(), 422);
+        assert_eq!(answer.text().await.unwrap(), r#"{"faults":["a: is wrong; mend it"]}"#);
     }
 
     #[tokio::test]

@@ -23,9 +23,12 @@ use crate::{
     ops::{DeploymentHealth, Heartbeat},
     positions::Snapshot,
     protocols::{Adapter, Disposition, Guard},
-    recovery::{BalancedPlan, Imbalance, SegmentCase, Shortage, ShortageKind, plan_offered, plan_with},
+    recovery::{
+        BalancedPlan, Imbalance, Reservations, SegmentCase, Shortage, ShortageKind, Waterfall, Waterfalls,
+        plan_offered, plan_with,
+    },
     scanner::{Condition, Finding, ScanReport, scan},
-    types::{BlockRef, DeploymentName, I256, SegmentId, U256, UnitKey},
+    types::{BlockRef, DeploymentName, I256, SegmentId, U256, UnitKey, math},
 };
 
 /// How often an idle loop shows that it turns.
@@ -38,6 +41,7 @@ pub(super) struct ActLoop {
     pub(super) name: DeploymentName,
     pub(super) deployment: DeploymentId,
     pub(super) settings: PipelineSettings,
+    pub(super) waterfalls: watch::Receiver<Arc<Waterfalls>>,
     pub(super) adapter: Arc<dyn Adapter>,
     pub(super) journal: Journal,
     pub(super) lock: DeploymentLock,
@@ -129,7 +133,9 @@ impl ActLoop {
             cases.values().filter(|case| is_troubled(case)).map(|case| case.segment).collect();
         self.executor.allow(self.adapter.allowed_calls(&snapshot.book, self.executor.keeper()));
         let mut short = BTreeSet::new();
-        for case in cases.values().filter(|case| troubled.contains(&case.segment)) {
+        // What is due in a calm segment is done, and is no trouble that keeps an episode open.
+        let is_due = |case: &SegmentCase| case.measures.is_due(head.number, case.fund.spendable);
+        for case in cases.values().filter(|case| troubled.contains(&case.segment) || is_due(case)) {
             let found = self.repair(&head, case).await.with_context(|| format!("segment {}", case.segment))?;
             short.extend(found);
         }
@@ -244,16 +250,23 @@ impl ActLoop {
             Ok(plan) => plan,
             Err(imbalance) => {
                 self.meter.planned(Planned::Imbalance);
-                self.concerns.state(AlertKind::PlanImbalance, segment, Some(imbalance.to_string()));
+                let why = imbalance.to_string();
+                if self.is_news(segment, std::slice::from_ref(&why)) {
+                    self.refuse(head, case, open_holes(case), std::slice::from_ref(&why)).await?;
+                }
+                self.concerns.state(AlertKind::PlanImbalance, segment, Some(why));
                 return Ok(short);
             }
         };
         short.extend(plan.shortages().iter().cloned());
-        self.tell_notes(&plan);
+        let news = self.tell_notes(&plan);
         self.concerns.state(AlertKind::PlanImbalance, segment, None);
         self.concerns.state(AlertKind::ResidualLoss, segment, residual(&plan));
         if plan.steps().is_empty() {
             self.meter.planned(Planned::NothingToDo);
+            if news && !plan.ledger().residual.is_zero() {
+                self.refuse(head, case, plan.ledger().residual, plan.notes()).await?;
+            }
             return Ok(short);
         }
         let episode = self.episodes.open(segment, head, &cause(case)).await?;
@@ -273,21 +286,40 @@ impl ActLoop {
         Ok(short)
     }
 
-    /// Says what a plan leaves undone and why, when that is not what was said last.
-    fn tell_notes(&mut self, plan: &BalancedPlan) {
-        let last = self.noted.insert(plan.segment(), plan.notes().to_vec());
-        if last.unwrap_or_default() != plan.notes() {
-            for note in plan.notes() {
-                info!(deployment = %self.name, segment = %plan.segment(), block = plan.block().number, note, "left undone");
-            }
+    /// Says what a plan leaves undone and why, when that is not what was said last; whether it is not.
+    fn tell_notes(&mut self, plan: &BalancedPlan) -> bool {
+        let news = self.is_news(plan.segment(), plan.notes());
+        for note in plan.notes().iter().filter(|_| news) {
+            info!(deployment = %self.name, segment = %plan.segment(), block = plan.block().number, note, "left undone");
         }
+        news
     }
 
-    /// The plan of one segment: from what its protocol offers, or composed from positions.
-    async fn plan(&self, head: &BlockRef, case: &SegmentCase) -> anyhow::Result<Result<BalancedPlan, Imbalance>> {
-        let reservations = self.executor.reservations(head);
+    /// Whether these notes are not the ones of last time.
+    fn is_news(&mut self, segment: SegmentId, notes: &[String]) -> bool {
+        self.noted.insert(segment, notes.to_vec()).unwrap_or_default() != notes
+    }
+
+    /// Writes down, as part of the segment's episode, that nothing can be done and why.
+    async fn refuse(
+        &mut self,
+        head: &BlockRef,
+        case: &SegmentCase,
+        residual: U256,
+        reasons: &[String],
+    ) -> anyhow::Result<()> {
+        let episode = self.episodes.open(case.segment, head, &cause(case)).await?;
+        self.journal.record_refusal(episode, head, residual, reasons).await.context("record a refusal")
+    }
+
+    /// The plan of one segment under the waterfall as it is configured now: from what its protocol offers, or composed
+    /// from positions.
+    async fn plan(&mut self, head: &BlockRef, case: &SegmentCase) -> anyhow::Result<Result<BalancedPlan, Imbalance>> {
+        let waterfalls = Arc::clone(&self.waterfalls.borrow_and_update());
+        let waterfall = waterfalls.of(case.segment);
+        let reservations = self.reservations(head, case.segment, waterfall).await?;
         let Some(offered) = &case.offered else {
-            return Ok(plan_with(case, &self.settings.tiers, self.settings.adl_policy, &reservations));
+            return Ok(plan_with(case, &waterfall.tiers, waterfall.adl_policy, &reservations));
         };
         let source = TermsSource {
             rpc: &self.rpc,
@@ -297,7 +329,25 @@ impl ActLoop {
             settings: &self.settings.policy,
         };
         let terms = source.of(case, offered, head).await?;
-        Ok(plan_offered(case, &self.settings.tiers, &terms, &reservations))
+        Ok(plan_offered(case, &waterfall.tiers, &terms, &reservations))
+    }
+
+    /// What the plan must leave alone, and what its tiers' limits are counted against.
+    async fn reservations(
+        &mut self,
+        head: &BlockRef,
+        segment: SegmentId,
+        waterfall: &Waterfall,
+    ) -> anyhow::Result<Reservations> {
+        let mut reservations = self.executor.reservations(head);
+        if waterfall.remembers() {
+            let episode = self.episodes.standing(segment).await?;
+            let cooldown = waterfall.cooldown_blocks_max();
+            let used = self.journal.tier_use(self.deployment, segment, episode, head.number, cooldown).await;
+            let used = used.context("read what the tiers took before")?;
+            reservations.used.extend(used.into_iter().map(|(tier, used)| ((segment, tier), used)));
+        }
+        Ok(reservations)
     }
 }
 
@@ -344,7 +394,16 @@ fn healthy(adapter: &dyn Adapter, snapshot: &Snapshot, key: &UnitKey) -> Option<
     })
 }
 
+/// How far below zero the case's units stand together.
+fn open_holes(case: &SegmentCase) -> U256 {
+    let holes = case.distressed.iter().map(|unit| math::negative_part(unit.equity));
+    holes.fold(U256::ZERO, |sum, hole| sum.saturating_add(hole))
+}
+
 fn cause(case: &SegmentCase) -> String {
+    if case.distressed.is_empty() && case.offered.is_none() {
+        return format!("{} claims, and the fund may pay {}", case.measures.claims.len(), case.fund.spendable);
+    }
     let bankrupt = case.distressed.iter().filter(|unit| unit.equity.is_negative()).count();
     format!("{} units liquidatable, {bankrupt} of them bankrupt", case.distressed.len())
 }

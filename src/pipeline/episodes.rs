@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::json;
 use tracing::info;
 
 use crate::{
@@ -25,6 +24,11 @@ impl Episodes {
 
     pub(super) fn open_count(&self) -> usize {
         self.open.as_ref().map_or(0, BTreeMap::len)
+    }
+
+    /// The segment's open episode, if it has one.
+    pub(super) async fn standing(&mut self, segment: SegmentId) -> Result<Option<EpisodeId>, JournalError> {
+        Ok(self.known().await?.get(&segment).copied())
     }
 
     /// The segment's open episode, or a new one.
@@ -59,11 +63,9 @@ impl Episodes {
             .map(|(segment, episode)| (*segment, *episode))
             .collect();
         for (segment, episode) in over {
-            let absorbed = self.journal.episode_absorbed(episode).await?;
-            let by_tier: BTreeMap<String, String> =
-                absorbed.iter().map(|(tier, amount)| (tier.as_str().to_owned(), amount.to_string())).collect();
-            self.journal.close_episode(episode, block, &json!({ "absorbed": by_tier })).await?;
-            info!(%segment, block = block.number, ?by_tier, "episode closed");
+            let summary = self.journal.episode_summary(episode).await?;
+            self.journal.close_episode(episode, block, &summary).await?;
+            info!(%segment, block = block.number, %summary, "episode closed");
             self.open.get_or_insert_default().remove(&segment);
         }
         Ok(())

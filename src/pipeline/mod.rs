@@ -19,10 +19,11 @@ mod terms;
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use metrics::{PipelineMeter, PipelineMetrics};
-pub use terms::PolicySettings;
+pub use terms::{PolicySettings, TermsSource};
 
 use crate::{
     alerts::AlertSink,
@@ -32,7 +33,7 @@ use crate::{
     journal::{DeploymentId, DeploymentLock, Journal},
     ops::{DeploymentHealth, Health},
     protocols::{Adapter, Guard},
-    recovery::{AdlPolicy, TierSettings},
+    recovery::Waterfalls,
     scanner::ScanSettings,
     types::DeploymentName,
 };
@@ -51,10 +52,6 @@ const SILENCE_MAX: Duration = Duration::from_secs(600);
 pub struct PipelineSettings {
     /// What the scanner looks for.
     pub scan: ScanSettings,
-    /// The waterfall, in order.
-    pub tiers: Vec<TierSettings>,
-    /// How deleveraging chooses winners.
-    pub adl_policy: &'static dyn AdlPolicy,
     /// Which offered actions are done.
     pub policy: PolicySettings,
     /// Plans are made, simulated and journalled, and nothing is sent.
@@ -71,6 +68,8 @@ pub struct Pipeline<S> {
     pub deployment: DeploymentId,
     /// What the loops need to know.
     pub settings: PipelineSettings,
+    /// The waterfall as it is configured now; looked at anew for every plan.
+    pub waterfalls: watch::Receiver<Arc<Waterfalls>>,
     /// Its node.
     pub rpc: Rpc,
     /// Its protocol.
@@ -121,6 +120,7 @@ impl<S: CacheStore> Pipeline<S> {
             name: self.name,
             deployment: self.deployment,
             settings: self.settings,
+            waterfalls: self.waterfalls,
             adapter: self.adapter,
             journal: self.journal,
             lock: self.lock,

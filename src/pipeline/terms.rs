@@ -57,17 +57,22 @@ impl PolicySettings {
 }
 
 /// What terms are made from.
-pub(super) struct TermsSource<'a> {
-    pub(super) rpc: &'a Rpc,
-    pub(super) journal: &'a Journal,
-    pub(super) deployment: DeploymentId,
-    pub(super) keeper: Address,
-    pub(super) settings: &'a PolicySettings,
+pub struct TermsSource<'a> {
+    /// The node.
+    pub rpc: &'a Rpc,
+    /// Where the budget is counted.
+    pub journal: &'a Journal,
+    /// Whose budget.
+    pub deployment: DeploymentId,
+    /// Whose purse.
+    pub keeper: Address,
+    /// The operator's part.
+    pub settings: &'a PolicySettings,
 }
 
 impl TermsSource<'_> {
     /// The terms of a segment, as of `at`.
-    pub(super) async fn of(&self, case: &SegmentCase, offered: &Offered, at: &BlockRef) -> anyhow::Result<Terms> {
+    pub async fn of(&self, case: &SegmentCase, offered: &Offered, at: &BlockRef) -> anyhow::Result<Terms> {
         let quote = self.rpc.fees().await.context("ask what gas costs")?;
         let since = Utc::now() - BUDGET_WINDOW;
         let spent = self.journal.outlay_wei_since(self.deployment, since).await.context("read the budget")?;

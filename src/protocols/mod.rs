@@ -21,7 +21,7 @@ use crate::{
     positions::{Book, Delta, RecordKey, Snapshot},
     recovery::{Effect, SegmentCase, Step, Tier},
     scanner::{ScanReport, Valuation},
-    types::{Address, B256, BlockRef, Bytes, Call, CallOutcome, Log, LogFilter, SegmentId, UnitKey},
+    types::{Address, B256, BlockRef, Bytes, Call, CallOutcome, Log, LogFilter, MarketId, SegmentId, UnitKey},
 };
 
 /// Most rounds of reads at one block.
@@ -210,6 +210,15 @@ pub struct Refusal {
 #[error("cannot build: {0}")]
 pub struct BuildError(pub String);
 
+/// A move of prices to try out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shock {
+    /// Of which market; `None`: of all.
+    pub market: Option<MarketId>,
+    /// By how much of the present price, basis points; above −10,000.
+    pub change_bps: i32,
+}
+
 /// One protocol, as the engine sees it.
 pub trait Adapter: Valuation + Send + Sync {
     /// What the deployment is made of. `keeper` is the address that sends.
@@ -258,6 +267,13 @@ pub trait Adapter: Valuation + Send + Sync {
 
     /// What one transaction's logs did. `book` is what is known at the latest block, for what logs alone do not name.
     fn effects(&self, book: &Book, logs: &[Log]) -> Vec<Effect>;
+
+    /// The snapshot as it would be after these moves, all at once: for plans that are only looked at. The error says what
+    /// cannot be tried.
+    fn shocked(&self, snapshot: &Snapshot, shocks: &[Shock]) -> Result<Snapshot, String> {
+        let _ = (snapshot, shocks);
+        Err("prices of this protocol cannot be moved for a trial yet".to_owned())
+    }
 
     /// The unit that an operator's word names: a unit key, an address, or `segment/address`. All that match.
     fn find_units(&self, book: &Book, word: &str) -> Vec<UnitKey>;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{Address, I256, U256};
 
-use super::{Offered, Scope};
+use super::{Measures, Offered, Scope, Tier, TierUse};
 use crate::types::{BlockRef, MarketId, SegmentId, UnitKey};
 
 /// One segment at one block.
@@ -27,6 +27,8 @@ pub struct SegmentCase {
     pub solvent: BTreeMap<UnitKey, SolventUnit>,
     /// Why nothing may be sent in this segment now (a stale or contested price), if so.
     pub blocked: Option<String>,
+    /// What may be done to the segment as a whole.
+    pub measures: Measures,
     /// What the protocol itself offers; `None` where the planner composes steps from positions.
     pub offered: Option<Offered>,
 }
@@ -140,7 +142,7 @@ pub struct SolventUnit {
     pub positions: Vec<Position>,
 }
 
-/// What transactions still in flight may take: a plan leaves all of it alone, so that plans stay independent.
+/// What earlier plans took or may still take: a plan leaves all of it alone, so that plans stay independent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reservations {
     /// Units touched as victim, winner, payer or maker.
@@ -153,4 +155,6 @@ pub struct Reservations {
     pub scopes: BTreeSet<Scope>,
     /// Tokens of the keeper that calls in flight may take.
     pub capital: BTreeMap<Address, U256>,
+    /// What earlier plans took through each tier of a segment: what its limits are counted against.
+    pub used: BTreeMap<(SegmentId, Tier), TierUse>,
 }

@@ -45,6 +45,13 @@ pub enum Effect {
         /// How much.
         amount: U256,
     },
+    /// The fund paid back what a unit had borne for others.
+    Restituted {
+        /// To whom.
+        unit: UnitKey,
+        /// How much.
+        amount: U256,
+    },
     /// Debt of a unit was repaid by the keeper.
     Repaid {
         /// Whose.
@@ -105,6 +112,7 @@ impl Effect {
             | Self::InsuranceDrawn { unit, .. }
             | Self::Deleveraged { unit, .. }
             | Self::LossSocialised { unit, .. }
+            | Self::Restituted { unit, .. }
             | Self::Repaid { unit, .. }
             | Self::Seized { unit, .. } => Some(Scope::Unit(unit.clone())),
             Self::BadDebt { scope, .. } | Self::Covered { scope, .. } | Self::Staged { scope, .. } => {
@@ -121,6 +129,7 @@ impl Effect {
             Self::InsuranceDrawn { amount, .. } => (Tier::InsuranceFund, *amount),
             Self::Deleveraged { loss, .. } => (Tier::AutoDeleverage, *loss),
             Self::LossSocialised { amount, .. } => (Tier::SocialiseLoss, *amount),
+            Self::Restituted { .. } => (Tier::Restitute, U256::ZERO),
             Self::Repaid { .. } | Self::Seized { .. } | Self::BadDebt { .. } | Self::Staged { .. } => {
                 (Tier::Liquidate, U256::ZERO)
             }

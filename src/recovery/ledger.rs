@@ -32,6 +32,9 @@ pub struct Ledger {
     /// What nobody could pay for now.
     #[serde(with = "decimal")]
     pub residual: U256,
+    /// What the fund pays back of earlier losses. No part of the sum above: those losses were booked when they were borne.
+    #[serde(with = "decimal", default)]
+    pub returned: U256,
 }
 
 /// The books of a plan do not balance; it must not be sent.
@@ -62,6 +65,14 @@ pub enum Imbalance {
     TierTotal {
         /// Which.
         tier: Tier,
+        /// What the ledger says.
+        claimed: U256,
+        /// What its steps say.
+        actual: U256,
+    },
+    /// What is paid back is not the sum of its steps.
+    #[error("the ledger says {claimed} is paid back, but its steps pay {actual}")]
+    Returned {
         /// What the ledger says.
         claimed: U256,
         /// What its steps say.

@@ -15,17 +15,23 @@ mod effect;
 mod intent;
 mod ledger;
 mod limits;
+mod measures;
 mod offers;
 mod plan;
 mod policy;
 mod replay;
+mod severity;
 mod state;
 #[cfg(test)]
 mod tests;
+mod tier;
 mod tiers;
 mod waterfall;
 
-pub use adl::{AdlPolicy, Candidate, ProRata, Queue, adl_policy};
+pub use adl::{
+    AdlPolicy, Burden, Candidate, Demand, LeverageDraining, MinMax, ProRata, ProRataSize, Queue, QueueIndex,
+    QueueProfit, RiskAware, WaterFilling, WaterFillingProfit, adl_policy, adl_policy_words,
+};
 pub use case::{
     DistressedUnit, FundState, Holder, MarginBounds, MarketCase, Position, Reservations, RestingOrder, SegmentCase,
     SolventUnit,
@@ -36,8 +42,10 @@ pub use intent::{
     TokenNeed,
 };
 pub use ledger::{Imbalance, Ledger};
-pub use plan::{
-    Action, BalancedPlan, Contribution, Deleveraging, Fill, Step, Tier, TierSettings, plan, plan_offered, plan_with,
-};
+pub use measures::{Gate, Measures, Round};
+pub use plan::{Action, BalancedPlan, Contribution, Deleveraging, Fill, Step, plan, plan_offered, plan_with};
 pub use policy::{Economics, Mode, Policy, Purse, Terms};
+pub use severity::{Closed, ForecastError, Severity};
 pub use state::Violation;
+pub use tier::{TierSettings, TierUse, Waterfall, Waterfalls};
+pub use tiers::Tier;

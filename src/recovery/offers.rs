@@ -13,6 +13,7 @@ use super::{
     policy::Capital,
     replay::add_up,
     state::{Violation, refuse_if},
+    tier::{Allowance, Bound},
 };
 use crate::types::{
     UnitKey,
@@ -42,10 +43,17 @@ pub(super) fn walk(
     if let Some(reason) = &case.blocked {
         work.notes.push(format!("nothing can be sent in this segment: {reason}"));
     } else {
-        for tier in settings {
+        let mut spirals = Vec::new();
+        for (place, tier) in settings.iter().enumerate() {
             for intent in offered.intents.iter().filter(|intent| intent.tier == tier.tier) {
-                work.consider(case, intent, reservations)?;
+                match better_than_spiral(offered, &settings[place + 1..], intent) {
+                    Some(later) => spirals.push((intent, later)),
+                    None => work.consider(case, intent, reservations)?,
+                }
             }
+        }
+        for (intent, later) in spirals {
+            work.fall_back(case, intent, later, reservations)?;
         }
         let unlisted = offered.intents.iter().filter(|i| settings.iter().all(|s| s.tier != i.tier));
         for intent in unlisted {
@@ -53,6 +61,17 @@ pub(super) fn walk(
         }
     }
     Ok(work.finish(case, left_alone))
+}
+
+/// The toxic-spiral guard. Where the bonus comes out of a unit without equity (loan to value times one plus the bonus is
+/// above 1), each liquidation leaves a larger hole than it found. Then the unit is left to a later tier that is offered
+/// for it and deepens nothing.
+fn better_than_spiral(offered: &Offered, later: &[TierSettings], intent: &Intent) -> Option<Tier> {
+    let spirals = intent.tier == Tier::Liquidate && !intent.deepens.is_zero();
+    let fits = |other: &&Intent| {
+        other.scope == intent.scope && other.deepens.is_zero() && later.iter().any(|tier| tier.tier == other.tier)
+    };
+    offered.intents.iter().filter(|_| spirals).find(fits).map(|other| other.tier)
 }
 
 /// Holds a plan of intents against the case: every step is one of its offers, and the sums are made again from the case.
@@ -209,6 +228,25 @@ impl Work<'_> {
         }
     }
 
+    /// Takes up a liquidation that deepens its shortfall after all where the later tier could not have the unit: left
+    /// alone, the hole would only grow.
+    fn fall_back(
+        &mut self,
+        case: &SegmentCase,
+        intent: &Intent,
+        later: Tier,
+        reservations: &Reservations,
+    ) -> Result<(), Violation> {
+        let (what, scope, deepens) = (kind(intent), &intent.scope, intent.deepens);
+        if self.books.done.contains(scope) {
+            self.notes.push(format!(
+                "{what} of {scope} is left: it would deepen the shortfall by {deepens}, tier {later} has it"
+            ));
+            return Ok(());
+        }
+        self.consider(case, intent, reservations)
+    }
+
     /// What speaks against it now, apart from money.
     fn obstacle(&self, case: &SegmentCase, intent: &Intent, reservations: &Reservations) -> Option<String> {
         if in_flight(&intent.scope, reservations) {
@@ -217,10 +255,16 @@ impl Work<'_> {
         if intent.not_before > case.block.timestamp {
             return Some(format!("the protocol refuses it before second {}", intent.not_before));
         }
-        let limit = self.settings.iter().find(|s| s.tier == intent.tier).and_then(|s| s.absorb_max)?;
-        let used = self.books.absorbed.get(&intent.tier).copied().unwrap_or_default();
-        let beyond = used.checked_add(intent.absorbs).is_none_or(|total| total > limit);
-        beyond.then(|| format!("its {} are above the tier's limit for one plan", intent.absorbs))
+        let settings = self.settings.iter().find(|s| s.tier == intent.tier)?;
+        let before = reservations.used.get(&(case.segment, intent.tier)).copied().unwrap_or_default();
+        let in_plan = self.books.absorbed.get(&intent.tier).copied().unwrap_or_default();
+        let Allowance { amount, bound } = settings.allowance(&before, in_plan, case.block.number);
+        if intent.absorbs > amount || matches!(bound, Bound::CoolDown { .. }) {
+            return Some(format!("its {} are more than tier {} may take: {bound}", intent.absorbs, intent.tier));
+        }
+        let acted_on = self.steps.iter().filter(|step| step.tier == intent.tier).count();
+        let units_max = settings.units_max.and_then(|max| usize::try_from(max).ok());
+        units_max.is_some_and(|max| acted_on >= max).then(|| format!("of tier {} {}", intent.tier, Bound::Units))
     }
 
     fn take(&mut self, intent: &Intent) -> Result<(), Violation> {
@@ -262,7 +306,7 @@ impl Work<'_> {
             segment: case.segment,
             block: case.block,
             steps: self.steps,
-            ledger: Ledger { shortfall, absorbed, residual },
+            ledger: Ledger { shortfall, absorbed, residual, returned: U256::ZERO },
             left_alone,
             notes: self.notes,
             outlays: self.outlays,

@@ -1,67 +1,18 @@
 //! A plan: ordered steps that balance.
 
-use std::{collections::BTreeSet, fmt};
+use std::collections::BTreeSet;
 
 use alloy::primitives::U256;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Imbalance, Intent, Ledger, Reservations, SegmentCase, Shortage, Terms,
+    Imbalance, Intent, Ledger, Reservations, SegmentCase, Shortage, Terms, Tier, TierSettings,
     adl::{self, AdlPolicy},
     offers, replay,
     state::Violation,
     waterfall,
 };
 use crate::types::{BlockRef, MarketId, SegmentId, UnitKey, decimal};
-
-/// The tiers of the waterfall, in their usual order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Tier {
-    /// Close the unit's positions against the market; its own margin pays.
-    Liquidate,
-    /// The segment's insurance fund pays the shortfall.
-    InsuranceFund,
-    /// Winners are closed at the bankruptcy price.
-    AutoDeleverage,
-    /// The rest of the segment pays, pro rata.
-    SocialiseLoss,
-    /// Margin parameters move, so that it does not happen again tomorrow.
-    Recalibrate,
-}
-
-impl Tier {
-    /// Every tier, in the usual order.
-    pub const ALL: [Self; 5] =
-        [Self::Liquidate, Self::InsuranceFund, Self::AutoDeleverage, Self::SocialiseLoss, Self::Recalibrate];
-
-    /// The word in config, SQL, metrics and reports.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Liquidate => "liquidate",
-            Self::InsuranceFund => "insurance_fund",
-            Self::AutoDeleverage => "auto_deleverage",
-            Self::SocialiseLoss => "socialise_loss",
-            Self::Recalibrate => "recalibrate",
-        }
-    }
-}
-
-impl fmt::Display for Tier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// A tier with its limits, as configured.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TierSettings {
-    /// Which.
-    pub tier: Tier,
-    /// Most it may absorb in one plan, settlement-token units; `None`: unbounded.
-    #[serde(with = "decimal::option")]
-    pub absorb_max: Option<U256>,
-}
 
 /// Execution against one resting order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,12 +45,12 @@ pub struct Deleveraging {
     pub loss_max: U256,
 }
 
-/// A payer's part of a socialised loss.
+/// A payer's part of a socialised loss, or a claimant's part of a restitution.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Contribution {
-    /// The payer.
+    /// The payer, or the claimant.
     pub unit: UnitKey,
-    /// What it pays.
+    /// What it pays, or is paid.
     #[serde(with = "decimal")]
     pub amount: U256,
 }
@@ -132,6 +83,18 @@ pub enum Action {
     Socialise {
         /// Whom, and how much.
         payers: Vec<Contribution>,
+    },
+    /// Shut withdrawals from the segment, or open them again.
+    Gate {
+        /// Which segment.
+        segment: SegmentId,
+        /// Somebody who is short, which a venue wants to be shown; `None` opens.
+        shut_for: Option<UnitKey>,
+    },
+    /// Pay back what the fund owes.
+    Restitute {
+        /// Whom, and how much.
+        claimants: Vec<Contribution>,
     },
     /// Do what the protocol offers.
     Intent(Box<Intent>),

@@ -12,7 +12,7 @@ use alloy::primitives::{I256, U256};
 use super::{
     Action, BalancedPlan, Fill, Imbalance, SegmentCase, Step, Tier,
     state::{Closing, SegmentState, Violation, refuse_if},
-    tiers::recalibrate,
+    tiers::{gate_withdrawals, recalibrate, restitute},
 };
 use crate::types::{MarketId, UnitKey, math::negative_part};
 
@@ -31,6 +31,10 @@ pub(super) fn check(case: &SegmentCase, plan: &BalancedPlan) -> Result<(), Imbal
             return Err(Imbalance::Step { step: index, claimed: step.absorbs, actual });
         }
         *absorbed.entry(step.tier).or_default() += actual;
+    }
+    let (claimed, actual) = (plan.ledger.returned, replay.state.returned);
+    if claimed != actual {
+        return Err(Imbalance::Returned { claimed, actual });
     }
     add_up(plan, &absorbed, replay.shortfall, replay.holes()?)
 }
@@ -90,6 +94,8 @@ impl<'a> Replay<'a> {
             Action::Deleverage { .. } => Tier::AutoDeleverage,
             Action::Socialise { .. } => Tier::SocialiseLoss,
             Action::SetMargin { .. } => Tier::Recalibrate,
+            Action::Gate { .. } => Tier::GateWithdrawals,
+            Action::Restitute { .. } => Tier::Restitute,
             Action::Intent(_) => {
                 return Err(Violation::Refused("an intent that the case does not offer".to_owned()));
             }
@@ -103,19 +109,26 @@ impl<'a> Replay<'a> {
             Action::DrawInsurance { amount } => self.state.draw(unit, *amount)?,
             Action::Deleverage { market, winners } => self.state.deleverage(unit, *market, winners)?,
             Action::Socialise { payers } => self.state.socialise(unit, payers)?,
-            Action::SetMargin { .. } | Action::Intent(_) => refuse_if(true, || "it belongs to no unit".to_owned())?,
+            Action::SetMargin { .. } | Action::Gate { .. } | Action::Restitute { .. } | Action::Intent(_) => {
+                refuse_if(true, || "it belongs to no unit".to_owned())?
+            }
         }
         Ok(self.state.account(unit)?.external - received)
     }
 
     fn segment_step(&mut self, step: &Step) -> Result<U256, Violation> {
-        match step.action {
+        match &step.action {
             Action::SetMargin { market, maintenance_margin_bps, initial_margin_bps } => {
-                recalibrate::apply(&mut self.state, market, maintenance_margin_bps, initial_margin_bps)?;
-                Ok(U256::ZERO)
+                recalibrate::apply(&mut self.state, *market, *maintenance_margin_bps, *initial_margin_bps)?;
             }
-            _ => Err(Violation::Refused("the step names no unit".to_owned())),
+            Action::Gate { segment, shut_for } => {
+                refuse_if(*segment != self.plan.segment, || format!("the gate of segment {segment}"))?;
+                gate_withdrawals::apply(&self.state, shut_for.as_ref())?;
+            }
+            Action::Restitute { claimants } => restitute::apply(&mut self.state, claimants)?,
+            _ => return Err(Violation::Refused("the step names no unit".to_owned())),
         }
+        Ok(U256::ZERO)
     }
 
     /// The unit may be touched, and its steps are adjacent.

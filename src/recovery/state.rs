@@ -77,6 +77,8 @@ pub(super) struct SegmentState<'a> {
     pub(super) charged: BTreeSet<UnitKey>,
     /// Requirement that margin steps add to units.
     pub(super) raised: BTreeMap<UnitKey, U256>,
+    /// What the fund paid back of earlier losses.
+    pub(super) returned: U256,
 }
 
 impl<'a> SegmentState<'a> {
@@ -104,6 +106,7 @@ impl<'a> SegmentState<'a> {
             makers: BTreeSet::new(),
             charged: BTreeSet::new(),
             raised: BTreeMap::new(),
+            returned: U256::ZERO,
         })
     }
 
@@ -324,6 +327,15 @@ impl<'a> SegmentState<'a> {
             self.charged.insert(payer.unit.clone());
         }
         Ok(())
+    }
+
+    /// Pays a claimant out of the fund. It may be no account of the case: then its cash is nobody's business here.
+    pub(super) fn pay_back(&mut self, unit: &UnitKey, amount: U256) {
+        self.spendable -= amount;
+        self.returned += amount;
+        if let Some(account) = self.accounts.get_mut(unit) {
+            account.cash += I256::from_raw(amount);
+        }
     }
 
     fn account_mut(&mut self, unit: &UnitKey) -> Result<&mut Account, Violation> {

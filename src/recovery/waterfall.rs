@@ -12,7 +12,8 @@ use alloy::primitives::U256;
 use super::{
     Action, AdlPolicy, BalancedPlan, Ledger, Reservations, SegmentCase, Step, Tier, TierSettings,
     state::{SegmentState, Violation},
-    tiers::{self, liquidate},
+    tier::{Allowance, Bound},
+    tiers::liquidate,
 };
 use crate::types::UnitKey;
 
@@ -41,12 +42,12 @@ pub(super) fn walk(
         }
         (work.waits, work.wound_down) = (false, false);
         for tier in settings {
-            tiers::module(tier.tier).absorb(&mut work, unit)?;
+            tier.tier.module().absorb(&mut work, unit)?;
         }
         liquidate::wind_down(&mut work, unit)?;
     }
     for tier in settings {
-        tiers::module(tier.tier).conclude(&mut work)?;
+        tier.tier.module().conclude(&mut work)?;
     }
     work.finish()
 }
@@ -60,6 +61,8 @@ pub(super) struct Work<'a> {
     settings: &'a [TierSettings],
     steps: Vec<Step>,
     absorbed: BTreeMap<Tier, U256>,
+    /// Accounts that each tier acts on or makes pay.
+    reached: BTreeMap<Tier, BTreeSet<UnitKey>>,
     left_alone: BTreeSet<UnitKey>,
     notes: Vec<String>,
     /// The unit at hand must wait for something that passes by itself: no later tier may take its loss now.
@@ -88,6 +91,7 @@ impl<'a> Work<'a> {
             settings,
             steps: Vec::new(),
             absorbed: BTreeMap::new(),
+            reached: BTreeMap::new(),
             left_alone: BTreeSet::new(),
             notes: Vec::new(),
             waits: false,
@@ -101,21 +105,77 @@ impl<'a> Work<'a> {
         self.settings.iter().any(|s| s.tier == tier)
     }
 
-    /// What the tier may still absorb in this plan; nothing if the deployment does not use it.
-    pub(super) fn allowance(&self, tier: Tier) -> U256 {
-        let Some(settings) = self.settings.iter().find(|s| s.tier == tier) else { return U256::ZERO };
-        let used = self.absorbed.get(&tier).copied().unwrap_or_default();
-        settings.absorb_max.map_or(U256::MAX, |max| max.saturating_sub(used))
+    fn settings(&self, tier: Tier) -> Option<&'a TierSettings> {
+        self.settings.iter().find(|s| s.tier == tier)
+    }
+
+    /// What the tier may still absorb in this plan, and by which limit; nothing if the deployment does not use it.
+    pub(super) fn allowance(&self, tier: Tier) -> Allowance {
+        let Some(settings) = self.settings(tier) else {
+            return Allowance { amount: U256::ZERO, bound: Bound::Unlisted };
+        };
+        let before = self.reservations.used.get(&(self.case.segment, tier)).copied().unwrap_or_default();
+        let in_plan = self.absorbed.get(&tier).copied().unwrap_or_default();
+        settings.allowance(&before, in_plan, self.case.block.number)
+    }
+
+    /// What the fund may pay now: within the tier's limits and above the floor that is configured for it.
+    pub(super) fn fund_payable(&self) -> U256 {
+        let floor = self.settings(Tier::InsuranceFund).map_or(U256::ZERO, |settings| settings.floor);
+        let taken = self.case.fund.spendable.saturating_sub(self.state.spendable);
+        let above_floor = self.case.fund.balance.saturating_sub(taken).saturating_sub(floor);
+        self.allowance(Tier::InsuranceFund).amount.min(self.state.spendable).min(above_floor)
+    }
+
+    /// What may be paid back now: within the tier's limits and above the floor that is configured for it.
+    pub(super) fn restitution_payable(&self) -> U256 {
+        let floor = self.settings(Tier::Restitute).map_or(U256::ZERO, |settings| settings.floor);
+        let above_floor = self.case.fund.balance.saturating_sub(floor);
+        let absorb_max = self.settings(Tier::Restitute).and_then(|settings| settings.absorb_max);
+        absorb_max.unwrap_or(U256::MAX).min(self.state.spendable).min(above_floor)
+    }
+
+    /// The block from which on it has been calm for as long as the tier's cool-down says, if that is still to come: since
+    /// the last plan that moved money in this segment.
+    pub(super) fn calm_from(&self, tier: Tier) -> Option<u64> {
+        let cooldown = self.settings(tier)?.cooldown_blocks;
+        let segment = self.case.segment;
+        let paying = [Tier::Liquidate, Tier::InsuranceFund, Tier::AutoDeleverage, Tier::SocialiseLoss];
+        let used = |tier: Tier| self.reservations.used.get(&(segment, tier))?.last_block;
+        let last = paying.into_iter().filter_map(used).max()?;
+        Some(last.saturating_add(cooldown)).filter(|until| *until > self.case.block.number)
+    }
+
+    /// How many more accounts the tier may act on, or make pay, in this plan.
+    pub(super) fn units_left(&self, tier: Tier) -> usize {
+        let max = self.settings(tier).and_then(|settings| settings.units_max);
+        let max = max.map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX));
+        max.saturating_sub(self.reached.get(&tier).map_or(0, BTreeSet::len))
+    }
+
+    /// Whether the tier already acts on this account in this plan.
+    pub(super) fn reaches(&self, tier: Tier, unit: &UnitKey) -> bool {
+        self.reached.get(&tier).is_some_and(|units| units.contains(unit))
+    }
+
+    /// Lets the unit at hand wait where the tier's limit passes by itself; otherwise a later tier may have the loss.
+    pub(super) fn stop_at(&mut self, unit: &UnitKey, tier: Tier, bound: Bound) {
+        self.waits |= bound.passes();
+        self.note(format!("{unit}: tier {tier} takes no more: {bound}"));
     }
 
     /// Whether a loss may go past the fund: only when the fund is known to have nothing left. Notes why not.
     pub(super) fn may_pass_fund(&mut self, unit: &UnitKey) -> bool {
+        let allowance = self.allowance(Tier::InsuranceFund);
         let why = if self.reservations.fund.contains_key(&self.case.segment) {
-            "a draw on the fund is in flight"
+            "a draw on the fund is in flight".to_owned()
+        } else if !self.state.spendable.is_zero() && allowance.amount.is_zero() {
+            format!("the fund can still pay, but of tier insurance_fund {}", allowance.bound)
         } else if !self.state.spendable.is_zero() {
-            "the fund can still pay, and the limit of this plan is reached"
+            "the fund keeps what its floor in the configuration says, and no later tier may act while it could pay"
+                .to_owned()
         } else if !self.state.fees.is_zero() {
-            "a fee of this plan refills the fund"
+            "a fee of this plan refills the fund".to_owned()
         } else {
             return true;
         };
@@ -139,6 +199,14 @@ impl<'a> Work<'a> {
 
     pub(super) fn push(&mut self, step: Step) {
         *self.absorbed.entry(step.tier).or_default() += step.absorbs;
+        let reached = self.reached.entry(step.tier).or_default();
+        match &step.action {
+            Action::Deleverage { winners, .. } => reached.extend(winners.iter().map(|winner| winner.unit.clone())),
+            Action::Socialise { payers: others } | Action::Restitute { claimants: others } => {
+                reached.extend(others.iter().map(|other| other.unit.clone()));
+            }
+            _ => reached.extend(step.unit.clone()),
+        }
         self.steps.push(step);
     }
 
@@ -156,7 +224,7 @@ impl<'a> Work<'a> {
             segment: self.case.segment,
             block: self.case.block,
             steps: self.steps,
-            ledger: Ledger { shortfall, absorbed: self.absorbed, residual },
+            ledger: Ledger { shortfall, absorbed: self.absorbed, residual, returned: self.state.returned },
             left_alone: self.left_alone,
             notes: self.notes,
             outlays: Vec::new(),

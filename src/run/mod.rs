@@ -7,6 +7,7 @@
 
 mod ports;
 pub mod preflight;
+pub mod reload;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,13 +28,15 @@ use crate::{
         self, Executor, ExecutorMetrics, ExecutorSettings, FeeSettings, Gate, GateSettings, PauseSwitch, SettleSettings,
     },
     indexer::{Indexer, IndexerMetrics, IndexerSettings},
-    journal::Journal,
-    ops::{Health, Limits, Metrics, OpsServer},
+    journal::{CameBy, Journal},
+    ops::{self, Control, Health, Limits, Metrics, OpsServer},
     pipeline::{Pipeline, PipelineMetrics, PipelineSettings, PolicySettings},
-    recovery::{Mode, Policy, ProRata, Queue, TierSettings},
+    recovery::{Mode, Policy},
     scanner::ScanSettings,
     types::{Address, DeploymentName, U256},
 };
+
+use reload::{ConfigSource, Live};
 
 /// Pause before a halted deployment is tried again.
 const RESTART_PAUSE: Duration = Duration::from_secs(10);
@@ -71,10 +74,11 @@ struct Shared {
     health: Health,
     head_age_max: Duration,
     metrics: StageMetrics,
+    live: Live,
 }
 
-/// Runs every enabled deployment until `stop`.
-pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+/// Runs every enabled deployment until `stop`; `source` is where `config` came from and is read again on request.
+pub async fn run(config: Config, source: ConfigSource, stop: CancellationToken) -> anyhow::Result<()> {
     config.enabled_deployments()?;
     let journal = open_journal(&config.database).await?;
     let metrics = Metrics::new()?;
@@ -96,12 +100,19 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
             executor: ExecutorMetrics::new(registry)?,
             pipeline: PipelineMetrics::new(registry)?,
         },
+        live: Live::new(source, &config),
     });
     let server = OpsServer::bind(config.ops.listen).await?;
     info!(address = %server.address(), "operators' endpoints listen");
     let mut tasks = JoinSet::new();
     let server_stop = CancellationToken::new();
-    tasks.spawn(server.serve(metrics, health, server_stop.clone()));
+    tasks.spawn(server.serve(metrics, health, control(&config, &shared), server_stop.clone()));
+    let hangups = ops::hangups().context("listen for SIGHUP")?;
+    let on_hangup = reload::on_hangup(Arc::clone(&shared), hangups, server_stop.clone());
+    tasks.spawn(async move {
+        on_hangup.await;
+        Ok(())
+    });
     let outcome = run_deployments(&config, &shared, &stop).await;
     server_stop.cancel();
     while tasks.join_next().await.is_some() {}
@@ -109,6 +120,16 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     shared.journal.close().await;
     info!("stopped");
     outcome
+}
+
+/// What may be changed over HTTP, if a token says by whom.
+fn control(config: &Config, shared: &Arc<Shared>) -> Option<Control> {
+    let token = config.ops.token.as_ref()?;
+    let shared = Arc::clone(shared);
+    Some(Control::new(token.expose(), move || {
+        let shared = Arc::clone(&shared);
+        Box::pin(async move { reload::reload(&shared, CameBy::Api).await })
+    }))
 }
 
 async fn run_deployments(config: &Config, shared: &Arc<Shared>, stop: &CancellationToken) -> anyhow::Result<()> {
@@ -128,9 +149,8 @@ async fn run_deployments(config: &Config, shared: &Arc<Shared>, stop: &Cancellat
         bail!(faults.join("\n"));
     }
     let mut tasks = JoinSet::new();
-    for (name, deployment, ready) in passed {
-        let (name, deployment) = (name.clone(), deployment.clone());
-        tasks.spawn(supervise(name, deployment, ready, Arc::clone(shared), stop.clone()));
+    for (name, _, ready) in passed {
+        tasks.spawn(supervise(name.clone(), ready, Arc::clone(shared), stop.clone()));
     }
     let names = config.enabled_deployments()?.into_keys().cloned().collect();
     tasks.spawn(watch_journal(Arc::clone(shared), names, stop.clone()));
@@ -158,12 +178,13 @@ async fn watch_journal(shared: Arc<Shared>, names: Vec<DeploymentName>, stop: Ca
 /// Keeps one deployment running: a pipeline that ends for any reason but shutdown is told and started anew.
 async fn supervise(
     name: DeploymentName,
-    deployment: config::Deployment,
     mut ready: Option<preflight::Ready>,
     shared: Arc<Shared>,
     stop: CancellationToken,
 ) {
-    while !stop.is_cancelled() {
+    while !stop.is_cancelled()
+        && let Some(deployment) = shared.live.deployment(&name)
+    {
         let checked = match ready.take() {
             Some(ready) => Ok(ready),
             None => preflight::check(&name, &deployment, shared.metrics.rpc.for_deployment(&name)).await,
@@ -196,6 +217,9 @@ async fn run_deployment(
     };
     let settings = deployment.redacted_json();
     let id = journal.register_deployment(name, deployment.chain_id, &deployment.protocol.adapter, &settings).await?;
+    let recovery = reload::as_json(&deployment.recovery)?;
+    journal.record_recovery_settings(id, CameBy::Start, &recovery).await?;
+    let waterfalls = shared.live.waterfalls(name).context("a deployment that is not configured")?;
     let health = shared.health.deployment(name);
     health.lock_held(true);
     health.halted(None);
@@ -231,6 +255,7 @@ async fn run_deployment(
         name: name.clone(),
         deployment: id,
         settings: pipeline_settings(deployment, shared.head_age_max),
+        waterfalls,
         rpc: ready.rpc,
         adapter: ready.adapter,
         journal,
@@ -311,24 +336,16 @@ fn indexer_settings(deployment: &config::Deployment) -> IndexerSettings {
 }
 
 fn pipeline_settings(deployment: &config::Deployment, head_age_max: Duration) -> PipelineSettings {
-    let tier = |tier: &config::RecoveryTier| TierSettings {
-        tier: tier.tier,
-        absorb_max: tier.absorb_max.as_ref().map(|amount| amount.0),
-    };
     PipelineSettings {
         scan: ScanSettings { at_risk_health_factor_bps: deployment.scanner.at_risk_health_factor_bps },
-        tiers: deployment.recovery.tiers.iter().map(tier).collect(),
-        adl_policy: match deployment.recovery.adl_policy {
-            config::AdlPolicy::ProRata => &ProRata,
-            config::AdlPolicy::Queue => &Queue,
-        },
         policy: policy_settings(&deployment.policy),
         dry_run: deployment.executor.dry_run,
         head_age_max,
     }
 }
 
-fn policy_settings(policy: &config::Policy) -> PolicySettings {
+/// A deployment's policy, from the configuration.
+pub fn policy_settings(policy: &config::Policy) -> PolicySettings {
     let amounts = |map: &BTreeMap<Address, config::Decimal<U256>>| map.iter().map(|(k, v)| (*k, v.0)).collect();
     PolicySettings {
         policy: Policy {

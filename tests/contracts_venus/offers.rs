@@ -62,7 +62,7 @@ fn terms() -> Terms {
 }
 
 fn plan(case: &SegmentCase) -> BalancedPlan {
-    let tiers = [Tier::Liquidate, Tier::InsuranceFund].map(|tier| TierSettings { tier, absorb_max: None });
+    let tiers = [Tier::Liquidate, Tier::InsuranceFund].map(TierSettings::unlimited);
     let mut terms = terms();
     // The keeper was given plenty of everything.
     for need in case.offered.iter().flat_map(|offered| &offered.intents).flat_map(|intent| &intent.capital) {

@@ -21,6 +21,9 @@ contract Handler is Venue {
     uint256 public deleveragings;
     uint256 public socialisations;
     uint256 public parameterMoves;
+    uint256 public gates;
+    uint256 public covers;
+    uint256 public restitutions;
 
     function setUp() public virtual override {
         super.setUp();
@@ -146,6 +149,72 @@ contract Handler is Venue {
         bool ok = _attempt(keeper, call_);
         vm.assertTrue(!(ok && wrong), "only where there is something to recover");
         _assertUntouched(_segmentOf(market), pool, fund);
+    }
+
+    /// Shuts withdrawals while somebody is short, and opens them now and then.
+    function doGate(uint256 where, uint256 who) public {
+        uint16 segment = _segment(where);
+        if (who % 5 == 4) {
+            _attempt(keeper, abi.encodeCall(venue.openWithdrawals, (segment)));
+            return;
+        }
+        address account = _shortOne(segment, who);
+        if (account == address(0)) return;
+        if (!_attempt(keeper, abi.encodeCall(venue.shutWithdrawals, (segment, account)))) return;
+        gates++;
+        (bool ok,) = callAs(_house, address(venue), abi.encodeCall(venue.withdraw, (segment, 1)));
+        vm.assertTrue(!ok, "nobody withdraws through a shut gate");
+    }
+
+    /// Somebody from outside pays some of a shortfall.
+    function doCover(uint256 where, uint256 who, uint256 amount) public {
+        uint16 segment = _segment(where);
+        address account = _shortOne(segment, who);
+        if (account == address(0)) return;
+        uint256 shortfall = uint256(-_equity(segment, account));
+        (uint256 pool, uint256 fund) = _other(segment);
+        _fundWith(admin, shortfall);
+        bytes memory call_ = abi.encodeCall(venue.coverShortfall, (segment, account, bound(amount, 1, shortfall)));
+        if (_attempt(admin, call_)) covers++;
+        vm.assertTrue(_equity(segment, account) <= 0, "never overpaid");
+        _assertUntouched(segment, pool, fund);
+    }
+
+    /// Pays somebody's claim, all of what it may get or some of it.
+    function doRestitute(uint256 where, uint256 who, uint256 amount) public {
+        uint16 segment = _segment(where);
+        address account = who % (ACTORS + 1) == ACTORS ? _house : _actor(who);
+        uint256 share = _restitutionShare(segment, account);
+        if (share == 0) return;
+        (uint256 pool, uint256 fund) = _other(segment);
+        _restitute(segment, account, amount % 2 == 0 ? share : bound(amount, 1, share));
+        _assertUntouched(segment, pool, fund);
+    }
+
+    function _restitutionShare(uint16 segment, address account) private view returns (uint256) {
+        (uint256 claim, uint256 total) = venue.claims(segment, account);
+        (, uint256 balance, uint256 floor) = venue.segmentFunds(segment);
+        if (claim == 0 || balance <= floor) return 0;
+        return (balance - floor < total ? balance - floor : total) * claim / total;
+    }
+
+    function _restitute(uint16 segment, address account, uint256 paid) private {
+        (uint256 claim, uint256 total) = venue.claims(segment, account);
+        int256 equity = _equity(segment, account);
+        if (!_attempt(keeper, abi.encodeCall(venue.payClaims, (segment, _payers(account, paid))))) return;
+        restitutions++;
+        (uint256 left, uint256 totalLeft) = venue.claims(segment, account);
+        vm.assertEq(left + paid, claim, "the claim falls by what was paid");
+        vm.assertEq(totalLeft + paid, total, "and so do all claims");
+        vm.assertEq(_equity(segment, account), equity + int256(paid), "which the account has got");
+    }
+
+    function _shortOne(uint16 segment, uint256 who) private view returns (address) {
+        for (uint256 i = 0; i < ACTORS; i++) {
+            address account = _actor(who % ACTORS + i);
+            if (_equity(segment, account) < 0) return account;
+        }
+        return address(0);
     }
 
     // ---- for the tests

@@ -193,6 +193,7 @@ abstract contract Venue is Test {
 
     function _assertSegment(uint16 segment, address[] memory owners) private view returns (uint256) {
         (uint256 pool, uint256 fund,) = venue.segmentFunds(segment);
+        _assertClaims(segment, owners);
         uint16[] memory markets = venue.segmentMarkets(segment);
         int256 equity;
         int256 cashAndQuote;
@@ -206,6 +207,16 @@ abstract contract Venue is Test {
         vm.assertEq(equity, int256(pool), "sum of equity = pool");
         vm.assertEq(cashAndQuote, int256(pool), "sum of cash and quote = pool");
         return pool + fund;
+    }
+
+    function _assertClaims(uint16 segment, address[] memory owners) private view {
+        (uint256 sum, uint256 total) = (0, 0);
+        for (uint256 i = 0; i < owners.length; i++) {
+            uint256 claim;
+            (claim, total) = venue.claims(segment, owners[i]);
+            sum += claim;
+        }
+        vm.assertEq(sum, total, "sum of claims");
     }
 
     function _assertMarket(uint16 market, address[] memory owners) private view returns (int256 quotes) {

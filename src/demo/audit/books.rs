@@ -92,6 +92,8 @@ pub(crate) struct Books {
     pub(crate) funds: BTreeMap<u16, FundBooks>,
     /// Open orders, by id.
     pub(crate) orders: BTreeMap<u64, OrderBooks>,
+    /// What the segment's fund owes accounts.
+    pub(crate) claims: BTreeMap<Account, U256>,
     /// Unix seconds of the block that is being read.
     pub(crate) now: u64,
 }

@@ -187,7 +187,16 @@ impl Audit {
             Event::SegmentOpened(e) => {
                 self.fund(e.segment);
             }
-            Event::SocialisationOpened(_) => {}
+            Event::ClaimChanged(e) => {
+                let claims = &mut self.books.claims;
+                if e.claim.is_zero() {
+                    claims.remove(&(e.segment, e.account));
+                } else {
+                    claims.insert((e.segment, e.account), e.claim);
+                }
+            }
+            Event::WithdrawalsGated(e) => self.tallied(e.segment).gate_moves += 1,
+            Event::SocialisationOpened(_) | Event::RestitutionOpened(_) => {}
             Event::RoleAdminChanged(_) | Event::RoleGranted(_) | Event::RoleRevoked(_) => {}
             reason => self.reason(&reason),
         }
@@ -219,6 +228,8 @@ impl Audit {
             Event::InsuranceDrawn(e) => self.drawn(e),
             Event::Deleveraged(e) => self.deleveraged(e),
             Event::LossSocialised(e) => self.socialised(e),
+            Event::ShortfallCovered(e) => self.covered(e),
+            Event::ClaimPaid(e) => self.claim_paid(e),
             other => self.violation(format!("an event without a rule: {other:?}")),
         }
     }
@@ -275,6 +286,7 @@ impl Audit {
         let tally = self.tallied(segment);
         tally.deleveraged.insert(e.winner);
         tally.absorbed.auto_deleverage += e.loss;
+        *tally.borne.entry(e.winner).or_default() += e.loss;
         tally.recovery_events += 1;
     }
 
@@ -286,7 +298,29 @@ impl Audit {
         let tally = self.tallied(e.segment);
         tally.payers.insert(e.payer);
         tally.absorbed.socialise_loss += e.amount;
+        *tally.borne.entry(e.payer).or_default() += e.amount;
         tally.recovery_events += 1;
+    }
+
+    /// Money from outside for a shortfall.
+    fn covered(&mut self, e: &Clearinghouse::ShortfallCovered) {
+        let account = (e.segment, e.account);
+        self.expect("a cover", true, &[(account, signed(e.amount))], &[]);
+        if self.books.worth(&account).equity != -signed(e.shortfallAfter) {
+            self.violation(format!("the shortfall of {} after a cover is not as the event says", e.account));
+        }
+        let tally = self.tallied(e.segment);
+        tally.absorbed.shared_backstop += e.amount;
+        tally.recovery_events += 1;
+    }
+
+    /// A claim falls by what the fund pays: what the account gets is what it was owed less what it is still owed.
+    fn claim_paid(&mut self, e: &Clearinghouse::ClaimPaid) {
+        let account = (e.segment, e.account);
+        self.expect("a restitution", false, &[(account, signed(e.amount))], &[(e.segment, -signed(e.amount))]);
+        let tally = self.tallied(e.segment);
+        tally.returned += e.amount;
+        tally.claimants.insert(e.account);
     }
 
     /// Others pay only once the fund is spent, never more than the hole, and never below zero themselves.

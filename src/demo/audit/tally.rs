@@ -1,6 +1,6 @@
 //! What the audit counts, by segment.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -15,6 +15,8 @@ pub struct Absorbed {
     pub insurance_fund: U256,
     /// Deleveraged winners.
     pub auto_deleverage: U256,
+    /// Money from outside: a backstop that is shared with other venues.
+    pub shared_backstop: U256,
     /// The rest of the segment.
     pub socialise_loss: U256,
 }
@@ -22,7 +24,7 @@ pub struct Absorbed {
 impl Absorbed {
     /// What others than the account itself paid.
     pub fn external(&self) -> U256 {
-        self.insurance_fund + self.auto_deleverage + self.socialise_loss
+        self.insurance_fund + self.auto_deleverage + self.shared_backstop + self.socialise_loss
     }
 
     /// The sum, tier by tier.
@@ -31,6 +33,7 @@ impl Absorbed {
             liquidation: self.liquidation + other.liquidation,
             insurance_fund: self.insurance_fund + other.insurance_fund,
             auto_deleverage: self.auto_deleverage + other.auto_deleverage,
+            shared_backstop: self.shared_backstop + other.shared_backstop,
             socialise_loss: self.socialise_loss + other.socialise_loss,
         }
     }
@@ -39,10 +42,11 @@ impl Absorbed {
 impl Serialize for Absorbed {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeStruct;
-        let mut fields = serializer.serialize_struct("Absorbed", 4)?;
+        let mut fields = serializer.serialize_struct("Absorbed", 5)?;
         fields.serialize_field("liquidation", &self.liquidation.to_string())?;
         fields.serialize_field("insurance_fund", &self.insurance_fund.to_string())?;
         fields.serialize_field("auto_deleverage", &self.auto_deleverage.to_string())?;
+        fields.serialize_field("shared_backstop", &self.shared_backstop.to_string())?;
         fields.serialize_field("socialise_loss", &self.socialise_loss.to_string())?;
         fields.end()
     }
@@ -61,6 +65,8 @@ pub(crate) struct Tally {
     pub(crate) payers: BTreeSet<Address>,
     /// Who bore which loss.
     pub(crate) absorbed: Absorbed,
+    /// What each deleveraged winner and payer bore for others.
+    pub(crate) borne: BTreeMap<Address, U256>,
     /// Shortfalls that prices and executions opened, less those that prices closed again.
     pub(crate) shortfall_arisen: I256,
     /// Shortfalls that stand open.
@@ -69,6 +75,12 @@ pub(crate) struct Tally {
     pub(crate) recovery_events: u64,
     /// Moves of margin parameters.
     pub(crate) margin_moves: u64,
+    /// Times that withdrawals were shut or opened.
+    pub(crate) gate_moves: u64,
+    /// What the fund paid back of earlier losses.
+    pub(crate) returned: U256,
+    /// Whom it paid back.
+    pub(crate) claimants: BTreeSet<Address>,
 }
 
 impl Tally {

@@ -130,6 +130,7 @@ fn a_shortfall_is_followed_from_where_it_arose_to_who_paid_it() {
         insurance_fund: U256::from(30),
         auto_deleverage: U256::from(100),
         socialise_loss: U256::from(20),
+        shared_backstop: U256::ZERO,
     };
     assert_eq!((tally.absorbed, tally.shortfall_open), (paid, U256::ZERO));
     assert!(tally.conserves());

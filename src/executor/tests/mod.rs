@@ -205,9 +205,10 @@ impl Stage {
             distressed: distressed.collect(),
             solvent: BTreeMap::new(),
             blocked: None,
+            measures: Default::default(),
             offered: None,
         };
-        plan(&case, &[TierSettings { tier: Tier::InsuranceFund, absorb_max: None }], reserved).unwrap()
+        plan(&case, &[TierSettings::unlimited(Tier::InsuranceFund)], reserved).unwrap()
     }
 
     /// The same as intents of one batch.
@@ -241,6 +242,7 @@ impl Stage {
             distressed: Vec::new(),
             solvent: BTreeMap::new(),
             blocked: None,
+            measures: Default::default(),
             offered: Some(Offered { intents, ..Offered::default() }),
         };
         let policy = Policy {
@@ -256,7 +258,7 @@ impl Stage {
             budget_left_wei: U256::MAX,
             purse: Purse::default(),
         };
-        let tiers = [TierSettings { tier: Tier::InsuranceFund, absorb_max: None }];
+        let tiers = [TierSettings::unlimited(Tier::InsuranceFund)];
         plan_offered(&case, &tiers, &terms, &Reservations::default()).unwrap()
     }
 

@@ -69,3 +69,53 @@ async fn what_was_absorbed_comes_from_mined_effects() {
     journal.mark_reorged(transaction).await.unwrap();
     assert!(journal.episode_absorbed(episode).await.unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn an_episode_tells_who_bore_what_for_whom_and_what_was_refused() {
+    let fixture = Fixture::new().await;
+    let (transaction, attempt, _) = fixture.sent(1, 0).await;
+    let journal = &fixture.journal;
+    let episode = fixture.episode().await;
+    assert!(journal.episode_account(EpisodeId(999)).await.unwrap().is_none());
+    let reasons = ["nothing can be sent: the price is 70 s old \0".to_owned()];
+    journal.record_refusal(episode, &block(11), U256::from(900), &reasons).await.unwrap();
+    let effects = vec![
+        Effect::Liquidated { unit: unit(1), loss: U256::from(70), fee: U256::from(2) },
+        Effect::InsuranceDrawn { unit: unit(1), amount: U256::from(5) },
+        Effect::Deleveraged { unit: unit(1), winner: unit(3), loss: U256::MAX >> 2 },
+        Effect::LossSocialised { unit: unit(1), payer: unit(4), amount: U256::from(4) },
+        Effect::Restituted { unit: unit(3), amount: U256::from(6) },
+        Effect::ParameterSet { what: "margin".to_owned() },
+    ];
+    journal.mark_included(transaction, attempt, &IncludedReceipt { effects, ..receipt(true) }).await.unwrap();
+
+    let account = journal.episode_account(episode).await.unwrap().unwrap();
+    assert_eq!(
+        (account.episode.plans, account.episode.residual, account.episode.closed_block),
+        (1, U256::from(3), None)
+    );
+    let told: Vec<_> =
+        account.burdens.iter().map(|b| (b.bearer.clone(), b.debtor.clone(), b.amount, b.block)).collect();
+    let expected = [
+        (Some(unit(1)), Some(unit(1)), U256::from(70), 12),
+        (None, Some(unit(1)), U256::from(5), 12),
+        (Some(unit(3)), Some(unit(1)), U256::MAX >> 2, 12),
+        (Some(unit(4)), Some(unit(1)), U256::from(4), 12),
+        (Some(unit(3)), None, U256::from(6), 12),
+    ];
+    assert_eq!(told, expected);
+    assert_eq!(account.burdens[1].why, "so", "the plan's own words for that tier");
+    let decided: Vec<_> = account.progress.iter().map(|p| (p.plan.is_some(), p.block, p.residual)).collect();
+    assert_eq!(decided, [(true, 10, U256::from(3)), (false, 11, U256::from(900))]);
+    assert!(account.progress[1].notes[0].contains("70 s old"));
+    assert_eq!(account.by_tier()[&Tier::Restitute], U256::from(6));
+
+    let of_winner = journal.unit_burdens(fixture.deployment, &unit(3), 9).await.unwrap();
+    assert_eq!(of_winner.iter().map(|b| b.tier).collect::<Vec<_>>(), [Tier::Restitute, Tier::AutoDeleverage]);
+    assert_eq!(journal.unit_burdens(fixture.deployment, &unit(1), 9).await.unwrap().len(), 4);
+    let summary = journal.episode_summary(episode).await.unwrap();
+    assert_eq!((&summary["bearers"], &summary["absorbed"]["insurance_fund"]), (&3.into(), &"5".into()));
+    let listed = journal.list_episodes(Some(&name("venue")), true, 5).await.unwrap();
+    assert_eq!(listed, [account.episode]);
+    assert!(journal.list_episodes(Some(&name("other")), false, 5).await.unwrap().is_empty());
+}

@@ -1,4 +1,7 @@
+use std::collections::BTreeMap;
+
 use super::*;
+use crate::recovery::TierUse;
 
 use ActionStatus::{Abandoned, Planned, Rejected, Sent, Signed, Simulated};
 
@@ -202,4 +205,40 @@ async fn the_budget_counts_what_was_signed_within_its_window() {
     fixture.journal.create_transaction(&new, &attempt(0)).await.unwrap();
     assert_eq!(spent(since(60)).await.unwrap(), U256::from(300));
     assert_eq!(spent(since(-60)).await.unwrap(), U256::ZERO, "the window has passed");
+}
+
+#[tokio::test]
+async fn what_a_tier_took_is_counted_by_episode_block_and_last_use() {
+    let fixture = Fixture::new().await;
+    let Fixture { journal, deployment, .. } = &fixture;
+    let episode = fixture.episode().await;
+    let use_at = |episode, block| journal.tier_use(*deployment, SEGMENT, episode, block, 5);
+    assert!(use_at(Some(episode), 10).await.unwrap().is_empty());
+    let planned = fixture.plan(&[step(2, Tier::InsuranceFund, 7)]).await;
+    assert!(use_at(Some(episode), 10).await.unwrap().is_empty(), "what was never signed took nothing");
+    journal.set_action_status(&planned, Rejected, None, 10).await.unwrap();
+
+    let (transaction, attempt, _) = fixture.sent(1, 0).await;
+    let used = TierUse { in_episode: U256::from(100), in_block: U256::from(100), last_block: Some(10) };
+    let of = |used: TierUse| BTreeMap::from([(Tier::InsuranceFund, used)]);
+    assert_eq!(use_at(Some(episode), 10).await.unwrap(), of(used));
+    assert_eq!(use_at(Some(episode), 11).await.unwrap(), of(TierUse { in_block: U256::ZERO, ..used }));
+    let without = TierUse { in_episode: U256::ZERO, in_block: U256::ZERO, ..used };
+    assert_eq!(use_at(None, 15).await.unwrap(), of(without), "a cool-down outlives its episode");
+    assert!(use_at(None, 16).await.unwrap().is_empty());
+    journal.mark_included(transaction, attempt, &receipt(false)).await.unwrap();
+    assert!(use_at(Some(episode), 10).await.unwrap().is_empty(), "what reverted took nothing");
+}
+
+#[tokio::test]
+async fn settings_are_written_down_when_they_differ_with_what_stood_before() {
+    let Fixture { journal, deployment, database: _database } = Fixture::new().await;
+    let (one, two) = (serde_json::json!({ "tiers": [1] }), serde_json::json!({ "tiers": [2] }));
+    assert!(journal.record_recovery_settings(deployment, CameBy::Start, &one).await.unwrap());
+    assert!(!journal.record_recovery_settings(deployment, CameBy::Start, &one).await.unwrap());
+    assert!(journal.record_recovery_settings(deployment, CameBy::Api, &two).await.unwrap());
+    assert!(journal.record_recovery_settings(deployment, CameBy::Sighup, &one).await.unwrap());
+    let changes = journal.recovery_settings_changes(deployment, 9).await.unwrap();
+    let told: Vec<_> = changes.iter().map(|c| (c.came_by.as_str(), c.before.as_ref(), &c.after)).collect();
+    assert_eq!(told, [("sighup", Some(&two), &one), ("api", Some(&one), &two), ("start", None, &one)]);
 }

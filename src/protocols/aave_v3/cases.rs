@@ -82,6 +82,7 @@ pub(super) fn cases(
         distressed: distressed.into_iter().map(|unit| unit.as_case).collect(),
         solvent: BTreeMap::new(),
         blocked: None,
+        measures: Default::default(),
         offered: Some(offered),
     };
     BTreeMap::from([(state::SEGMENT, case)])

@@ -63,6 +63,7 @@ fn case(settings: &Settings, snapshot: &Snapshot, number: u32, findings: &[&Find
         distressed: Vec::new(),
         solvent: BTreeMap::new(),
         blocked: None,
+        measures: Default::default(),
         offered: None,
     };
     let now = match MarketNow::load(settings, snapshot, number) {

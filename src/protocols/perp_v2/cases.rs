@@ -403,6 +403,7 @@ impl<'a> Offers<'a> {
         }
         let spendable = positive_part(self.fund.capacity);
         SegmentCase {
+            measures: Default::default(),
             segment: SEGMENT,
             block: self.snapshot.block,
             fund: FundState { balance: spendable, spendable },

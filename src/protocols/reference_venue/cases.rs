@@ -9,11 +9,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     Settings, depth,
     margin::{Account, MarketNow, perps},
+    measures,
     state::{self, Bounds, Market, Moves, Order, Segment},
 };
 use crate::{
     positions::{Leg, Snapshot, Unit},
-    recovery::{DistressedUnit, FundState, Holder, MarginBounds, MarketCase, Position, SegmentCase, SolventUnit},
+    recovery::{
+        DistressedUnit, FundState, Holder, MarginBounds, MarketCase, Measures, Position, SegmentCase, SolventUnit,
+    },
     scanner::{Condition, ScanReport, Unvalued},
     types::{MarketId, SegmentId, U256, UnitKey},
 };
@@ -33,8 +36,12 @@ pub(super) fn cases(
     for (id, segment) in state::all::<Segment>(&snapshot.book) {
         let Some(number) = state::number(id) else { continue };
         let segment_id = state::segment_id(number);
-        if every || distressed(segment_id).next().is_some() {
-            views.insert(segment_id, View::new(snapshot, segment_id, segment));
+        let measures = measures::measures(settings, snapshot, number);
+        let due = measures.is_due(snapshot.block.number, segment.fund.saturating_sub(segment.floor));
+        if every || due || distressed(segment_id).next().is_some() {
+            let mut view = View::new(snapshot, segment_id, segment);
+            view.measures = measures;
+            views.insert(segment_id, view);
         }
     }
     for (id, market) in state::all::<Market>(&snapshot.book) {
@@ -75,6 +82,7 @@ struct View<'a> {
     /// Markets in which somebody holds lots.
     held: BTreeSet<MarketId>,
     orders: Vec<(u64, Order)>,
+    measures: Measures,
 }
 
 impl<'a> View<'a> {
@@ -88,6 +96,7 @@ impl<'a> View<'a> {
             accounts: BTreeMap::new(),
             held: BTreeSet::new(),
             orders: Vec::new(),
+            measures: Measures::default(),
         }
     }
 
@@ -126,6 +135,7 @@ impl<'a> View<'a> {
             distressed: distressed.filter_map(|key| self.distressed(key)).collect(),
             solvent: self.accounts.iter().filter_map(|(key, v)| Some(((*key).clone(), self.solvent(v)?))).collect(),
             blocked: self.blocked(),
+            measures: self.measures,
             offered: None,
         }
     }

@@ -18,7 +18,7 @@ use super::{
         IPriceFeed::{self, IPriceFeedEvents},
         IRiskSteward::{self, IRiskStewardEvents as Steward},
     },
-    state::{self, Bounds, Feed, Market, Moves, Order, Segment, Stored},
+    state::{self, Bounds, Claim, Feed, Gate, Market, Moves, Order, Restitution, Segment, Stored},
 };
 use crate::{
     positions::{Book, Draft, Leg, LegKind, RecordKey, Unit},
@@ -113,6 +113,19 @@ impl Decoder<'_> {
             Venue::PositionChanged(e) => self.position_changed(&e),
             Venue::OrderPlaced(e) => self.order_placed(&e),
             Venue::OrderChanged(e) => self.order_changed(e.order, e.lots),
+            Venue::WithdrawalsGated(e) => {
+                self.put(number(e.segment.into()), &Gate { shut_until: e.untilBlock });
+                Ok(())
+            }
+            Venue::ClaimChanged(e) => self.claim(e.segment, e.account, |claim| claim.amount = e.claim),
+            Venue::ClaimPaid(e) => self.claim_paid(&e),
+            Venue::RestitutionOpened(e) => {
+                let (budget, base) = (e.budget, e.base);
+                let opened_at = self.block.number;
+                let round = Restitution { number: e.round, opened_at, budget, base, unpaid: budget };
+                self.put(number(e.segment.into()), &round);
+                Ok(())
+            }
             Venue::SocialisationOpened(_)
             | Venue::Deposited(_)
             | Venue::Withdrawn(_)
@@ -121,7 +134,8 @@ impl Decoder<'_> {
             | Venue::Liquidated(_)
             | Venue::InsuranceDrawn(_)
             | Venue::Deleveraged(_)
-            | Venue::LossSocialised(_) => Ok(()),
+            | Venue::LossSocialised(_)
+            | Venue::ShortfallCovered(_) => Ok(()),
         }
     }
 
@@ -188,6 +202,25 @@ impl Decoder<'_> {
             self.put(feed, &Feed::default());
         }
         Ok(())
+    }
+
+    fn claim(&mut self, segment: u16, owner: Address, change: impl FnOnce(&mut Claim)) -> Result<(), Refused> {
+        let id = Claim::id(segment, owner);
+        let mut claim = self.find::<Claim>(id)?.unwrap_or_default();
+        change(&mut claim);
+        let record = (!claim.amount.is_zero()).then(|| claim.to_record());
+        self.draft.set_record(RecordKey { kind: Claim::KIND, id }, record);
+        Ok(())
+    }
+
+    /// A claim that is paid in full is gone before this is told, and takes part in no later round.
+    fn claim_paid(&mut self, event: &IClearinghouse::ClaimPaid) -> Result<(), Refused> {
+        let IClearinghouse::ClaimPaid { segment, account, amount } = *event;
+        let mut round: Restitution = self.load(segment.into())?;
+        let left = round.unpaid.checked_sub(amount);
+        round.unpaid = left.ok_or_else(|| format!("a claim of {amount} is paid in a round of {}", round.unpaid))?;
+        self.put(number(segment.into()), &round);
+        self.claim(segment, account, |claim| claim.paid_in = round.number)
     }
 
     fn position_changed(&mut self, event: &IClearinghouse::PositionChanged) -> Result<(), Refused> {

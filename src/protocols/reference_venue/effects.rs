@@ -50,6 +50,15 @@ fn effect(event: &Venue, segment: Option<u16>) -> Option<Effect> {
             payer: state::unit_key(e.segment, e.payer),
             amount: e.amount,
         }),
+        Venue::ClaimPaid(e) => {
+            Some(Effect::Restituted { unit: state::unit_key(e.segment, e.account), amount: e.amount })
+        }
+        Venue::WithdrawalsGated(e) if e.untilBlock == 0 => {
+            Some(Effect::ParameterSet { what: format!("segment {}: withdrawals are open", e.segment) })
+        }
+        Venue::WithdrawalsGated(e) => Some(Effect::ParameterSet {
+            what: format!("segment {}: withdrawals are shut until block {}", e.segment, e.untilBlock),
+        }),
         Venue::MarginSet(e) => Some(Effect::ParameterSet {
             what: format!(
                 "market {}: maintenance margin {} bps, initial margin {} bps",

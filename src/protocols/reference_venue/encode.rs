@@ -32,6 +32,12 @@ pub(super) fn build(settings: &Settings, steps: &[Step], keeper: Address) -> Res
         };
         return Ok(Call::new(to, call.abi_encode()));
     }
+    if matches!(first.action, Action::Gate { .. } | Action::Restitute { .. }) {
+        if steps.len() > 1 {
+            return Err(refuse("what is done to a whole segment goes alone"));
+        }
+        return Ok(Call::new(settings.clearinghouse, segment_call(&first.action)?));
+    }
     if let Some(other) = steps.iter().find(|step| step.unit != first.unit) {
         return Err(refuse(format!("steps of {:?} and {:?} in one call", first.unit, other.unit)));
     }
@@ -46,6 +52,29 @@ pub(super) fn build(settings: &Settings, steps: &[Step], keeper: Address) -> Res
         Err(calls) => IClearinghouse::multicallCall { calls }.abi_encode().into(),
     };
     Ok(Call::new(settings.clearinghouse, data))
+}
+
+/// A call on a whole segment.
+fn segment_call(action: &Action) -> Result<Vec<u8>, BuildError> {
+    match action {
+        Action::Gate { segment, shut_for: None } => {
+            Ok(IClearinghouse::openWithdrawalsCall { segment: fit(segment.0, "segment")? }.abi_encode())
+        }
+        Action::Gate { segment, shut_for: Some(unit) } => {
+            let Subject { segment: of, account: bankrupt } = Subject::of(unit)?;
+            if u32::from(of) != segment.0 {
+                return Err(refuse(format!("{unit} is not of segment {segment}")));
+            }
+            Ok(IClearinghouse::shutWithdrawalsCall { segment: of, bankrupt }.abi_encode())
+        }
+        Action::Restitute { claimants } => {
+            let first = claimants.first().ok_or_else(|| refuse("a step that names nobody"))?;
+            let subject = Subject::of(&first.unit)?;
+            let claimants = list(claimants, |claimant| subject.payer(claimant))?;
+            Ok(IClearinghouse::payClaimsCall { segment: subject.segment, claimants }.abi_encode())
+        }
+        _ => Err(refuse("an action on one unit")),
+    }
 }
 
 /// Whose loss the steps deal with.
@@ -85,7 +114,9 @@ impl Subject {
                 payers: list(payers, |payer| self.payer(payer))?,
             }
             .abi_encode(),
-            Action::SetMargin { .. } => return Err(refuse("a parameter change among the steps of a unit")),
+            Action::SetMargin { .. } | Action::Gate { .. } | Action::Restitute { .. } => {
+                return Err(refuse("what concerns a whole market or segment among the steps of a unit"));
+            }
             Action::Intent(intent) => return Err(refuse(format!("an intent to {}", intent.kind.as_str()))),
         };
         Ok(data.into())

@@ -1,7 +1,7 @@
 //! The reference venue: a perpetual-futures clearinghouse with every rung of the waterfall on chain.
 //!
 //! `decode` turns logs into changes of records (`state`) and units; `margin` values a unit exactly and `screen` in
-//! floating point; `cases` and `depth` render a segment for the planner; `encode` turns its steps into a call, `refusal`
+//! floating point; `cases`, `measures` and `depth` render a segment for the planner; `encode` turns its steps into a call, `refusal`
 //! and `effects` read what came of it, `probes` hold the cache against the chain.
 //!
 //! Invariants: as of every adapter; figures are the venue's own, to the last unit.
@@ -14,10 +14,12 @@ mod depth;
 mod effects;
 mod encode;
 mod margin;
+mod measures;
 mod probes;
 mod refusal;
 mod screen;
 mod settings;
+mod shock;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -31,7 +33,9 @@ use self::{
     margin::{Account, MarketNow},
     state::Feed,
 };
-use super::{Adapter, Applied, ApplyError, BuildError, ContractCheck, Manifest, Parties, Probe, Refusal, RoleCheck};
+use super::{
+    Adapter, Applied, ApplyError, BuildError, ContractCheck, Manifest, Parties, Probe, Refusal, RoleCheck, Shock,
+};
 use crate::{
     positions::{Book, Snapshot, Unit},
     recovery::{Effect, SegmentCase, Step, Tier},
@@ -92,18 +96,34 @@ impl Adapter for ReferenceVenue {
                 "KEEPER_ROLE",
                 keeper,
                 clearinghouse,
-                vec![Tier::InsuranceFund, Tier::AutoDeleverage, Tier::SocialiseLoss],
+                vec![
+                    Tier::InsuranceFund,
+                    Tier::AutoDeleverage,
+                    Tier::SocialiseLoss,
+                    Tier::GateWithdrawals,
+                    Tier::Restitute,
+                ],
             )],
             allowed_calls: [
                 IClearinghouse::liquidateCall::SELECTOR,
                 IClearinghouse::drawInsuranceCall::SELECTOR,
                 IClearinghouse::autoDeleverageCall::SELECTOR,
                 IClearinghouse::socialiseLossCall::SELECTOR,
+                IClearinghouse::shutWithdrawalsCall::SELECTOR,
+                IClearinghouse::openWithdrawalsCall::SELECTOR,
+                IClearinghouse::payClaimsCall::SELECTOR,
                 IClearinghouse::multicallCall::SELECTOR,
             ]
             .map(|selector| (clearinghouse, selector))
             .into(),
-            tiers: vec![Tier::Liquidate, Tier::InsuranceFund, Tier::AutoDeleverage, Tier::SocialiseLoss],
+            tiers: vec![
+                Tier::Liquidate,
+                Tier::InsuranceFund,
+                Tier::AutoDeleverage,
+                Tier::SocialiseLoss,
+                Tier::GateWithdrawals,
+                Tier::Restitute,
+            ],
             guards: Vec::new(),
         };
         if let Some(steward) = settings.steward {
@@ -145,6 +165,10 @@ impl Adapter for ReferenceVenue {
 
     fn effects(&self, _: &Book, logs: &[Log]) -> Vec<Effect> {
         effects::effects(&self.settings, logs)
+    }
+
+    fn shocked(&self, snapshot: &Snapshot, shocks: &[Shock]) -> Result<Snapshot, String> {
+        shock::shocked(snapshot, shocks)
     }
 
     fn find_units(&self, book: &Book, word: &str) -> Vec<UnitKey> {

@@ -74,6 +74,8 @@ fn venue(revert: &[u8]) -> Option<Refusal> {
         Venue::UnknownSegment(_) | Venue::UnknownMarket(_) | Venue::NotOrderOwner(_) | Venue::ZeroAmount(_) => {
             Disposition::Bug
         }
+        // Keepers do not withdraw.
+        Venue::WithdrawalsShut(_) => Disposition::Bug,
     })
 }
 

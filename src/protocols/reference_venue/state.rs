@@ -8,6 +8,9 @@
 //! | 4 order | order | market, maker, is buy, price, lots still open; gone when 0 |
 //! | 5 steward's bounds | market | maximum step, minimum delay (s), margin floor, margin ceiling, maximum funding step, maximum funding rate (× 1e18 both) |
 //! | 6 steward's moves | market | margin last moved, funding last moved (Unix s); 0 = never |
+//! | 7 gate | segment | block before which withdrawals are refused; 0 = open |
+//! | 8 claim | segment and owner | amount, number of the round in which it was last paid; gone when 0 is owed |
+//! | 9 restitution | segment | number of the round, block it opened at, budget, all claims then, still unpaid |
 //!
 //! Signed words are two's complement. A unit's key is the segment in two big-endian bytes and the owner's twenty.
 //!
@@ -249,6 +252,91 @@ impl Stored for Moves {
     }
 }
 
+/// The gate before withdrawals.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Gate {
+    /// Withdrawals are refused before this block.
+    pub(super) shut_until: u64,
+}
+
+impl Stored for Gate {
+    const KIND: u16 = 7;
+    const NAME: &'static str = "gate of segment";
+
+    fn to_record(&self) -> Record {
+        vec![U256::from(self.shut_until)]
+    }
+
+    fn from_record(words: &[U256]) -> Option<Self> {
+        let &[shut_until] = words else { return None };
+        Some(Self { shut_until: shut_until.try_into().ok()? })
+    }
+}
+
+/// What the segment owes an account.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Claim {
+    /// Settlement-token units, > 0.
+    pub(super) amount: U256,
+    /// The last round in which some of it was paid; 0 = never.
+    pub(super) paid_in: u64,
+}
+
+impl Claim {
+    /// The id of an account's claim: its key, right-aligned.
+    pub(super) fn id(segment: u16, owner: Address) -> B256 {
+        B256::left_padding_from(unit_key(segment, owner).as_bytes())
+    }
+
+    /// Segment and owner of an id.
+    pub(super) fn holder(id: B256) -> Option<(u16, Address)> {
+        parse_unit_key(&UnitKey::new(id[10..].to_vec()).ok()?)
+    }
+}
+
+impl Stored for Claim {
+    const KIND: u16 = 8;
+    const NAME: &'static str = "claim";
+
+    fn to_record(&self) -> Record {
+        vec![self.amount, U256::from(self.paid_in)]
+    }
+
+    fn from_record(words: &[U256]) -> Option<Self> {
+        let &[amount, paid_in] = words else { return None };
+        Some(Self { amount, paid_in: paid_in.try_into().ok()? })
+    }
+}
+
+/// The last round of restitution.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Restitution {
+    /// Which, from 1.
+    pub(super) number: u64,
+    /// The block it was opened in.
+    pub(super) opened_at: u64,
+    /// What it pays in all.
+    pub(super) budget: U256,
+    /// All claims when it opened.
+    pub(super) base: U256,
+    /// What it may still pay.
+    pub(super) unpaid: U256,
+}
+
+impl Stored for Restitution {
+    const KIND: u16 = 9;
+    const NAME: &'static str = "restitution of segment";
+
+    fn to_record(&self) -> Record {
+        vec![U256::from(self.number), U256::from(self.opened_at), self.budget, self.base, self.unpaid]
+    }
+
+    fn from_record(words: &[U256]) -> Option<Self> {
+        let &[number, opened_at, budget, base, unpaid] = words else { return None };
+        Some(Self { number: number.try_into().ok()?, opened_at: opened_at.try_into().ok()?, budget, base, unpaid })
+    }
+}
+
 /// The key of an owner's account in a segment.
 pub(super) fn unit_key(segment: u16, owner: Address) -> UnitKey {
     let mut bytes = segment.to_be_bytes().to_vec();
@@ -312,6 +400,10 @@ mod tests {
             max_funding_rate_x18: U256::from(6),
         });
         survives(Moves { margin_at: 1, funding_at: u64::MAX });
+        survives(Gate { shut_until: u64::MAX });
+        survives(Claim { amount: U256::MAX, paid_in: 3 });
+        let (budget, base, unpaid) = (U256::from(5), U256::MAX, U256::from(2));
+        survives(Restitution { number: 4, opened_at: u64::MAX, budget, base, unpaid });
     }
 
     #[test]
@@ -330,6 +422,7 @@ mod tests {
         let key = unit_key(0x0102, owner);
         assert_eq!(&key.as_bytes()[..3], [1, 2, 7]);
         assert_eq!(parse_unit_key(&key), Some((0x0102, owner)));
+        assert_eq!(Claim::holder(Claim::id(0x0102, owner)), Some((0x0102, owner)));
         assert_eq!(parse_unit_key(&UnitKey::new(vec![1; 21]).unwrap()), None);
         assert_eq!(parse_unit_key(&UnitKey::new(vec![1; 23]).unwrap()), None);
     }

@@ -90,6 +90,7 @@ impl Ahead {
             distressed,
             solvent: BTreeMap::new(),
             blocked: None,
+            measures: Default::default(),
             offered: Some(offered),
         }
     }

@@ -1,14 +1,39 @@
 //! Deleveraging policies: who of the winners is closed, and how many lots of each.
 //!
-//! Invariants of every policy: no candidate beyond its `lots_max`; together as many lots as asked, or all that the
-//! candidates have; a deterministic function of the candidates, ties by unit key.
+//! Invariants of every policy: no candidate beyond its `lots_max`, so that nobody pays more than it can; together as many
+//! lots as demanded, or all that the candidates have; a deterministic function of the set of candidates, ties by unit
+//! key, whatever order they are listed in.
+//!
+//! | word | takes | optimises | splitting an account |
+//! |---|---|---|---|
+//! | `min_max` | the largest accounts, each up to the level | the highest burden, then the number of accounts | may hide it |
+//! | `water_filling` | everybody with equity, up to one level | the highest burden, and no smaller one needlessly | changes nothing |
+//! | `water_filling_profit` | everybody, up to one part of its profit | the largest part of a profit taken | changes nothing |
+//! | `leverage_draining` | the most levered, down to one leverage | the highest leverage left behind | changes nothing |
+//! | `pro_rata` | everybody by profit | proportionality, as near as lots allow | changes nothing |
+//! | `pro_rata_size` | everybody by lots | the same | changes nothing |
+//! | `risk_aware` | everybody by profit · leverage² | the same, weighed by what the account risks next | changes nothing |
+//! | `queue` | whole accounts, highest profit / equity first | nothing: a ranking | changes its place little |
+//! | `queue_index` | whole accounts, highest entry/mark · leverage first | nothing: a ranking | the same |
+//! | `queue_profit` | whole accounts, largest profit first | the number of accounts, nearly | hides it |
+//!
+//! "Changes nothing" is meant but for the lots that rounding moves. Sources: `docs/designs/007-adl-policies.md`.
 
+mod leverage_draining;
+mod min_max;
 mod pro_rata;
 mod queue;
+#[cfg(test)]
+mod tests;
+mod water;
 
-use alloy::primitives::U256;
-pub use pro_rata::ProRata;
-pub use queue::Queue;
+use std::{cmp::Ordering, fmt};
+
+use alloy::primitives::{U256, U512};
+pub use leverage_draining::LeverageDraining;
+pub use min_max::{MinMax, WaterFilling, WaterFillingProfit};
+pub use pro_rata::{ProRata, ProRataSize, RiskAware};
+pub use queue::{Queue, QueueIndex, QueueProfit};
 
 use crate::types::UnitKey;
 
@@ -17,6 +42,10 @@ use crate::types::UnitKey;
 pub struct Candidate {
     /// Who.
     pub unit: UnitKey,
+    /// Whether it gains when the price falls.
+    pub short: bool,
+    /// Its position, without sign.
+    pub lots: U256,
     /// Lots it may be closed by: its position, or fewer where it could not pay for more.
     pub lots_max: U256,
     /// Unrealised profit of the position, settlement-token units.
@@ -25,104 +54,106 @@ pub struct Candidate {
     pub capacity: U256,
     /// Value of the whole position at the mark.
     pub notional: U256,
-    /// Its equity over all markets.
+    /// Its equity over all markets, as it is now.
+    pub equity: U256,
+    /// What it has paid for others already in this plan, and its equity no longer contains.
+    pub borne: U256,
+}
+
+/// The lots that must be closed in one market, and by whom they may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Demand<'a> {
+    /// The winners of the market, in any order.
+    pub candidates: &'a [Candidate],
+    /// Lots to close.
+    pub lots: U256,
+    /// What all those lots lose together, settlement-token units: each lot its part.
+    pub loss: U256,
+    /// The highest burden that the same crisis has already put on somebody: up to there, fewer hands may be preferred.
+    pub accepted: Burden,
+}
+
+/// The part of its equity that an account pays for others.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Burden {
+    /// What it pays, settlement-token units.
+    pub paid: U256,
+    /// Its equity before.
     pub equity: U256,
 }
 
-/// A rule for choosing.
-pub trait AdlPolicy: Sync {
+impl Ord for Burden {
+    /// Who pays nothing bears nothing, with equity or without.
+    fn cmp(&self, other: &Self) -> Ordering {
+        match (self.paid.is_zero(), other.paid.is_zero()) {
+            (false, false) => {
+                let [ours, theirs]: [U512; 2] =
+                    [self.paid.widening_mul(other.equity), other.paid.widening_mul(self.equity)];
+                ours.cmp(&theirs)
+            }
+            (ours, theirs) => theirs.cmp(&ours),
+        }
+    }
+}
+
+impl PartialOrd for Burden {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Burden {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Burden {}
+
+/// A rule for choosing. Lots are below 2^64, as a case is limited.
+pub trait AdlPolicy: fmt::Debug + Sync {
     /// The config word.
     fn name(&self) -> &'static str;
 
-    /// How many lots of whom, in the order they are charged: pairs of an index into `candidates` and lots > 0.
-    fn allot(&self, candidates: &[Candidate], lots: U256) -> Vec<(usize, U256)>;
+    /// How many lots of whom, in the order they are charged: pairs of an index into the candidates and lots > 0, each
+    /// candidate at most once.
+    fn allot(&self, demand: &Demand<'_>) -> Vec<(usize, U256)>;
 }
 
+/// Policies are what they are called: each name is registered once.
+impl PartialEq for dyn AdlPolicy {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for dyn AdlPolicy {}
+
 /// The registry: one line a policy.
-const POLICIES: [&dyn AdlPolicy; 2] = [&ProRata, &Queue];
+const POLICIES: [&dyn AdlPolicy; 10] = [
+    &MinMax,
+    &WaterFilling,
+    &WaterFillingProfit,
+    &LeverageDraining,
+    &ProRata,
+    &ProRataSize,
+    &RiskAware,
+    &Queue,
+    &QueueIndex,
+    &QueueProfit,
+];
 
 /// The policy a config word names.
 pub fn adl_policy(word: &str) -> Option<&'static dyn AdlPolicy> {
     POLICIES.into_iter().find(|policy| policy.name() == word)
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
+/// Every policy's config word.
+pub fn adl_policy_words() -> impl Iterator<Item = &'static str> {
+    POLICIES.into_iter().map(|policy| policy.name())
+}
 
-    use super::*;
-
-    fn candidate(id: u16, (lots_max, profit, notional, equity): (u32, u32, u32, u32)) -> Candidate {
-        let [lots_max, profit, notional, equity] = [lots_max, profit, notional, equity].map(U256::from);
-        let unit = UnitKey::new(id.to_be_bytes().to_vec()).unwrap();
-        Candidate { unit, lots_max, profit, capacity: profit, notional, equity }
-    }
-
-    fn figures() -> impl Strategy<Value = (u32, u32, u32, u32)> {
-        (1u32..1_000, 1u32..1_000_000, 1u32..1_000_000, 1u32..1_000_000)
-    }
-
-    fn lots_of(allotted: &[(usize, U256)], index: usize) -> U256 {
-        allotted.iter().filter(|(i, _)| *i == index).fold(U256::ZERO, |sum, (_, lots)| sum + *lots)
-    }
-
-    proptest! {
-        #[test]
-        fn every_policy_allots_what_is_asked_within_the_caps(
-            figures in prop::collection::vec(figures(), 0..40), asked in 0u32..20_000,
-        ) {
-            let candidates: Vec<_> = (0..).zip(figures).map(|(id, f)| candidate(id, f)).collect();
-            let available = candidates.iter().fold(U256::ZERO, |sum, c| sum + c.lots_max);
-            for policy in POLICIES {
-                let allotted = policy.allot(&candidates, U256::from(asked));
-                let total = allotted.iter().fold(U256::ZERO, |sum, (_, lots)| sum + *lots);
-                prop_assert_eq!(total, available.min(U256::from(asked)), "{}", policy.name());
-                for (index, lots) in &allotted {
-                    prop_assert!(!lots.is_zero() && *lots <= candidates[*index].lots_max);
-                    prop_assert_eq!(lots_of(&allotted, *index), *lots, "each once");
-                }
-            }
-        }
-
-        /// Nobody gains or loses by splitting an account: the halves are closed by what the whole was, within the lots
-        /// that rounding moves, and so is everybody else.
-        #[test]
-        fn pro_rata_does_not_see_how_a_winner_is_split(
-            figures in prop::collection::vec(figures(), 1..20), asked in 0u32..5_000,
-        ) {
-            let whole: Vec<_> = (1..).zip(&figures).map(|(id, f)| {
-                candidate(id, (f.0 * 2, f.1 * 2, f.2, f.3))
-            }).collect();
-            let mut split = whole.clone();
-            let half = Candidate { lots_max: whole[0].lots_max / U256::from(2), profit: whole[0].profit / U256::from(2), ..whole[0].clone() };
-            split[0] = half.clone();
-            split.push(Candidate { unit: UnitKey::new(vec![0xff; 3]).unwrap(), ..half });
-            let before = ProRata.allot(&whole, U256::from(asked));
-            let after = ProRata.allot(&split, U256::from(asked));
-            let halves = lots_of(&after, 0) + lots_of(&after, split.len() - 1);
-            prop_assert!(halves.abs_diff(lots_of(&before, 0)) <= U256::from(2));
-            for index in 1..whole.len() {
-                prop_assert!(lots_of(&after, index).abs_diff(lots_of(&before, index)) <= U256::ONE);
-            }
-        }
-    }
-
-    #[test]
-    fn the_queue_takes_the_highest_profit_times_leverage_first() {
-        // Scores: 100 · 1000/500 = 200, 50 · 9000/1000 = 450, 100 · 1000/500 = 200.
-        let candidates = [
-            candidate(3, (5, 100, 1_000, 500)),
-            candidate(2, (5, 50, 9_000, 1_000)),
-            candidate(1, (5, 100, 1_000, 500)),
-        ];
-        let lots = |n: u32| U256::from(n);
-        assert_eq!(Queue.allot(&candidates, lots(7)), [(1, lots(5)), (2, lots(2))]);
-    }
-
-    #[test]
-    fn policies_are_found_by_their_words() {
-        assert_eq!(adl_policy("pro_rata").map(|p| p.name()), Some("pro_rata"));
-        assert_eq!(adl_policy("queue").map(|p| p.name()), Some("queue"));
-        assert!(adl_policy("lottery").is_none());
-    }
+/// What is chosen of each candidate, without those of whom nothing is.
+fn chosen(lots: impl IntoIterator<Item = u64>) -> Vec<(usize, U256)> {
+    lots.into_iter().enumerate().filter(|(_, lots)| *lots > 0).map(|(index, lots)| (index, U256::from(lots))).collect()
 }

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::recovery::MarginBounds;
 
-fn crashed() -> Venue {
+pub(super) fn crashed() -> Venue {
     let bounds = MarginBounds { step_bps_max: 2_000, floor_bps: 100, ceiling_bps: 3_000, earliest: 0 };
     let market = Market {
         mark: 1_000,
@@ -30,7 +30,7 @@ fn crashed() -> Venue {
 }
 
 /// Account 4 buys this many lots at the mark or below.
-fn bid(venue: &mut Venue, price: i128, lots: i128) {
+pub(super) fn bid(venue: &mut Venue, price: i128, lots: i128) {
     let orders = &mut venue.markets.get_mut(&0).unwrap().orders;
     orders.push(Order { id: 9, maker: 4, buys: true, price, lots });
 }
@@ -39,7 +39,7 @@ fn planned(venue: &Venue, which: &[Tier], reserved: &Reservations) -> BalancedPl
     plan(&venue.case(), &tiers(which), reserved).unwrap()
 }
 
-fn absorbed(plan: &BalancedPlan) -> Vec<(Tier, u64)> {
+pub(super) fn absorbed(plan: &BalancedPlan) -> Vec<(Tier, u64)> {
     plan.ledger().absorbed.iter().map(|(tier, amount)| (*tier, amount.to())).collect()
 }
 

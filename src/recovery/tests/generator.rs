@@ -56,6 +56,10 @@ pub(super) fn crashed_venue(seed: u64) -> Venue {
     let rich = dice.chance(30);
     venue.fund = dice.between(0, if rich { 100_000 * scale } else { 1_000 * scale });
     venue.floor = if dice.chance(50) { venue.fund / 3 } else { dice.between(0, 2 * scale) };
+    venue.gate = dice.chance(50).then(|| dice.chance(40));
+    if dice.chance(30) {
+        venue.claims = (0..accounts).filter(|_| dice.chance(40)).map(|a| (a, 1 + i128::from(a) * scale)).collect();
+    }
     // A venue owes no more than it has: the pool cannot be below zero.
     let pool: i128 = venue.accounts.keys().map(|a| venue.equity(*a)).sum();
     if pool < 0 {

@@ -61,6 +61,7 @@ fn case(distressed: Vec<DistressedUnit>, intents: Vec<Intent>, deficits: Vec<Def
         distressed,
         solvent: BTreeMap::new(),
         blocked: None,
+        measures: Default::default(),
         offered: Some(Offered { asset: None, intents, deficits, shortages: Vec::new() }),
     }
 }
@@ -242,4 +243,27 @@ proptest! {
         residual.ledger.residual += U256::ONE;
         prop_assert!(residual.verify(&case).is_err());
     }
+}
+
+#[test]
+fn a_liquidation_that_feeds_on_the_hole_is_left_to_a_tier_that_does_not() {
+    let mut toxic = intent(of_unit(1), Tier::Liquidate, 5);
+    toxic.deepens = U256::from(7);
+    let cover = intent(of_unit(1), Tier::InsuranceFund, 0);
+    let offers = case(vec![unit(1, 5)], vec![toxic.clone(), cover.clone()], vec![]);
+    let plan = planned(&offers, &profit(0));
+    assert_eq!(plan.steps().iter().map(|s| s.tier).collect::<Vec<_>>(), [Tier::InsuranceFund]);
+    assert!(plan.notes().iter().any(|note| note.contains("deepen the shortfall by 7")), "{:?}", plan.notes());
+    assert_eq!(plan.ledger().shortfall, U256::ZERO, "and the shortfall does not grow");
+
+    // Nobody else can have it: then it is liquidated before the hole grows by itself.
+    let mut dear = cover.clone();
+    dear.cost = U256::from(1_000);
+    let plan = planned(&case(vec![unit(1, 5)], vec![toxic.clone(), dear], vec![]), &profit(0));
+    assert_eq!(plan.steps().iter().map(|s| s.tier).collect::<Vec<_>>(), [Tier::Liquidate]);
+    assert_eq!(plan.ledger().residual, U256::from(7));
+    // Without bonus out of the hole there is nothing to guard against.
+    toxic.deepens = U256::ZERO;
+    let plan = planned(&case(vec![unit(1, 5)], vec![toxic, cover], vec![]), &profit(0));
+    assert_eq!(plan.steps()[0].tier, Tier::Liquidate);
 }

@@ -8,8 +8,8 @@ use alloy::primitives::{B256, I256, U256};
 
 use crate::{
     recovery::{
-        Action, DistressedUnit, FundState, Holder, MarginBounds, MarketCase, Position, RestingOrder, SegmentCase,
-        SolventUnit, Step,
+        Action, DistressedUnit, FundState, Gate, Holder, MarginBounds, MarketCase, Measures, Position, RestingOrder,
+        Round, SegmentCase, SolventUnit, Step,
     },
     types::{BlockRef, MarketId, SegmentId, UnitKey},
 };
@@ -48,6 +48,11 @@ pub(super) struct Venue {
     pub(super) floor: i128,
     /// Fees that went to the keeper.
     pub(super) paid_out: i128,
+    /// What deleveraged winners and payers are owed, and the round of restitution: budget, base, unpaid, who was paid.
+    pub(super) claims: BTreeMap<u16, i128>,
+    pub(super) round: Option<(i128, i128, i128, std::collections::BTreeSet<u16>)>,
+    /// Whether there is a gate, and whether it is shut.
+    pub(super) gate: Option<bool>,
     /// Where in the order of the fund's life the venue is: half of a fee refills it.
     pub(super) absorbed: BTreeMap<&'static str, i128>,
 }
@@ -168,6 +173,15 @@ impl Venue {
                 let unit = id(step.unit.as_ref().unwrap());
                 self.socialise(unit, payers);
             }
+            Action::Gate { shut_for: Some(unit), .. } => {
+                assert!(self.gate.is_some() && self.hole(id(unit)) > 0, "not short");
+                self.gate = Some(true);
+            }
+            Action::Gate { shut_for: None, .. } => {
+                assert_eq!(self.gate, Some(true), "not shut");
+                self.gate = Some(false);
+            }
+            Action::Restitute { claimants } => self.restitute(claimants),
             Action::Intent(_) => panic!("this venue offers no intents"),
             Action::SetMargin { market, maintenance_margin_bps, .. } => {
                 let healthy: Vec<_> = self.healthy();
@@ -225,6 +239,9 @@ impl Venue {
             self.accounts.get_mut(&unit).unwrap().cash += loss;
             self.accounts.get_mut(&who).unwrap().cash -= loss;
             assert!(self.equity(who) >= self.maintenance(who), "winner tipped over");
+            if loss > 0 {
+                *self.claims.entry(who).or_default() += loss;
+            }
             *self.absorbed.entry("auto_deleverage").or_default() += loss;
         }
         assert!(left > 0 || hole == 0, "all lots pay all of the shortfall");
@@ -243,7 +260,43 @@ impl Venue {
             self.accounts.get_mut(&who).unwrap().cash -= amount;
             self.accounts.get_mut(&unit).unwrap().cash += amount;
             assert!(self.equity(who) >= 0 && self.equity(unit) <= 0);
+            *self.claims.entry(who).or_default() += amount;
             *self.absorbed.entry("socialise_loss").or_default() += amount;
+        }
+    }
+
+    fn restitute(&mut self, claimants: &[crate::recovery::Contribution]) {
+        assert!(self.accounts.keys().all(|a| self.equity(*a) >= self.maintenance(*a)), "not calm");
+        let base: i128 = self.claims.values().sum();
+        let fresh = (self.spendable().min(base), base, self.spendable().min(base), Default::default());
+        let (budget, base, mut unpaid, mut paid) = self.round.take().filter(|round| round.2 > 0).unwrap_or(fresh);
+        for claimant in claimants {
+            let (who, amount) = (id(&claimant.unit), small(claimant.amount));
+            let claim = self.claims.get_mut(&who).expect("a claim");
+            assert!(amount > 0 && amount <= *claim && amount <= ceil(budget, *claim, base), "share too large");
+            *claim -= amount;
+            assert!(paid.insert(who) && amount <= unpaid && amount <= (self.fund - self.floor).max(0));
+            unpaid -= amount;
+            self.fund -= amount;
+            self.accounts.get_mut(&who).unwrap().cash += amount;
+            *self.absorbed.entry("returned").or_default() += amount;
+        }
+        self.claims.retain(|_, claim| *claim > 0);
+        self.round = Some((budget, base, unpaid, paid));
+    }
+
+    fn measures(&self) -> Measures {
+        let shut_until = |shut: bool| if shut { 50 } else { 0 };
+        let round = self.round.as_ref().map(|(budget, base, unpaid, paid)| Round {
+            budget: big(*budget),
+            base: big(*base),
+            unpaid: big(*unpaid),
+            paid: paid.iter().map(|who| key(*who)).collect(),
+        });
+        Measures {
+            gate: self.gate.map(|shut| Gate { shut_until: shut_until(shut), lasts_blocks: 50 }),
+            claims: self.claims.iter().map(|(who, claim)| (key(*who), big(*claim))).collect(),
+            round,
         }
     }
 
@@ -270,6 +323,7 @@ impl Venue {
             distressed: distressed.into_iter().map(|(_, _, account)| self.distressed(account)).collect(),
             solvent,
             blocked: None,
+            measures: self.measures(),
             offered: None,
         }
     }

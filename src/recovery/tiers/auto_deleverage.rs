@@ -9,15 +9,20 @@ use alloy::primitives::U256;
 
 use super::{TierModule, Violation, Work};
 use crate::{
-    recovery::{Action, Deleveraging, Step, Tier, adl::Candidate, state::BPS},
+    recovery::{
+        Action, Deleveraging, Step, Tier,
+        adl::{AdlPolicy, Burden, Candidate, Demand},
+        state::BPS,
+        tier::{Allowance, Bound},
+    },
     types::{
         MarketId, UnitKey,
         math::{mul_div_ceil, mul_div_floor, positive_part},
     },
 };
 
-/// Winners that a policy chooses from, those of the largest profit, unless more are needed to take all lots: a bound on
-/// the gas of one transaction.
+/// Winners of one step, unless more are needed to take all lots: a bound on the gas of one transaction. A policy that
+/// would close more chooses again among those of whom it would close most.
 const WINNERS_PREFERRED: usize = 64;
 
 /// How much more than planned a winner may be charged when prices move before execution, within its capacity.
@@ -30,13 +35,16 @@ impl TierModule for AutoDeleverage {
         if work.state.hole(unit)?.is_zero() || work.waits || !work.may_pass_fund(unit) {
             return Ok(());
         }
+        let mut stopped = None;
         for market in work.state.markets_by_loss(unit)? {
-            deleverage(work, unit, market)?;
+            stopped = deleverage(work, unit, market)?.or(stopped);
             if work.state.hole(unit)?.is_zero() {
                 return Ok(());
             }
         }
-        if winners_in_use(work, unit)? {
+        if let Some(bound) = stopped {
+            work.stop_at(unit, Tier::AutoDeleverage, bound);
+        } else if winners_in_use(work, unit)? {
             work.waits = true;
             work.note(format!("{unit} waits: winners that could pay are in use by other transactions"));
         } else if !work.state.account(unit)?.positions.is_empty() {
@@ -46,13 +54,15 @@ impl TierModule for AutoDeleverage {
     }
 }
 
-fn deleverage(work: &mut Work<'_>, unit: &UnitKey, market: MarketId) -> Result<(), Violation> {
+/// Closes what the winners of one market take. The limit of the tier that ended it before the shortfall did, if one did.
+fn deleverage(work: &mut Work<'_>, unit: &UnitKey, market: MarketId) -> Result<Option<Bound>, Violation> {
     let hole = work.state.hole(unit)?;
     let open = work.state.lots(unit, market).unsigned_abs();
     let candidates = candidates(work, unit, market)?;
-    let winners = charge(work, &candidates, hole, open);
+    let demand = Demand { candidates: &candidates, lots: open, loss: hole, accepted: accepted(work)? };
+    let (winners, stopped) = charge(work, &demand);
     if winners.is_empty() {
-        return Ok(());
+        return Ok(stopped);
     }
     work.state.deleverage(unit, market, &winners)?;
     let absorbs = winners.iter().fold(U256::ZERO, |sum, winner| sum + winner.loss);
@@ -64,7 +74,7 @@ fn deleverage(work: &mut Work<'_>, unit: &UnitKey, market: MarketId) -> Result<(
         absorbs,
         why: format!("{hole} short and the fund can pay nothing more: {count} winners of market {market} close at the bankruptcy price"),
     });
-    Ok(())
+    Ok(stopped)
 }
 
 /// Whether the unit holds the other side of a profit that the account makes in this market.
@@ -74,7 +84,22 @@ fn faces(work: &Work<'_>, unit: &UnitKey, winner: &UnitKey, market: MarketId) ->
     Ok(opposite && !positive_part(work.state.pnl(work.state.account(winner)?, market)).is_zero())
 }
 
-/// Who can pay in this market, and with how many lots, most profitable first.
+/// What the account has paid for others in this plan.
+fn borne(work: &Work<'_>, unit: &UnitKey) -> Result<U256, Violation> {
+    let before = work.case.solvent.get(unit).map(|solvent| solvent.equity).unwrap_or_default();
+    Ok(positive_part(before - work.state.equity(work.state.account(unit)?)))
+}
+
+/// The highest burden that this plan has put on anybody.
+fn accepted(work: &Work<'_>) -> Result<Burden, Violation> {
+    let mut highest = Burden::default();
+    for (unit, solvent) in work.state.charged.iter().filter_map(|unit| work.case.solvent.get_key_value(unit)) {
+        highest = highest.max(Burden { paid: borne(work, unit)?, equity: positive_part(solvent.equity) });
+    }
+    Ok(highest)
+}
+
+/// Who can pay in this market, and with how many lots.
 fn candidates(work: &Work<'_>, unit: &UnitKey, market: MarketId) -> Result<Vec<Candidate>, Violation> {
     let hole = work.state.hole(unit)?;
     let open = work.state.lots(unit, market).unsigned_abs();
@@ -93,39 +118,69 @@ fn candidates(work: &Work<'_>, unit: &UnitKey, market: MarketId) -> Result<Vec<C
         if lots_max.is_zero() {
             continue;
         }
-        let notional = lots * work.state.market(market)?.mark_price;
-        let equity = positive_part(work.state.equity(account));
-        found.push(Candidate { unit: key.clone(), lots_max, profit, capacity, notional, equity });
+        found.push(Candidate {
+            unit: key.clone(),
+            short: work.state.lots(key, market).is_negative(),
+            lots,
+            lots_max,
+            profit,
+            capacity,
+            notional: lots * work.state.market(market)?.mark_price,
+            equity: positive_part(work.state.equity(account)),
+            borne: borne(work, key)?,
+        });
     }
-    found.sort_by(|a, b| b.profit.cmp(&a.profit).then_with(|| a.unit.cmp(&b.unit)));
-    let mut covered = U256::ZERO;
-    let needed = found.iter().enumerate().take_while(|(index, candidate)| {
-        let wanted = *index < WINNERS_PREFERRED || covered < open;
-        covered += candidate.lots_max;
-        wanted
-    });
-    let kept = needed.count();
-    found.truncate(kept);
     Ok(found)
 }
 
+/// The policy's choice, of few enough winners.
+fn allot(policy: &dyn AdlPolicy, demand: &Demand<'_>) -> Vec<(Candidate, U256)> {
+    let named = |candidates: &[Candidate], allotted: Vec<(usize, U256)>| {
+        allotted.into_iter().map(|(index, lots)| (candidates[index].clone(), lots)).collect::<Vec<_>>()
+    };
+    let mut chosen = named(demand.candidates, policy.allot(demand));
+    if chosen.len() <= WINNERS_PREFERRED {
+        return chosen;
+    }
+    chosen.sort_by(|(a, n), (b, m)| m.cmp(n).then_with(|| a.unit.cmp(&b.unit)));
+    let mut covered = U256::ZERO;
+    let preferred = chosen.into_iter().enumerate().map_while(|(index, (candidate, _))| {
+        let wanted = index < WINNERS_PREFERRED || covered < demand.lots;
+        covered += candidate.lots_max;
+        wanted.then_some(candidate)
+    });
+    let candidates: Vec<_> = preferred.collect();
+    named(&candidates, policy.allot(&Demand { candidates: &candidates, ..*demand }))
+}
+
 /// The policy's choice, with what the venue will charge each: ceil(shortfall left · lots / lots left), in order. Ends
-/// where the shortfall or the tier's allowance does.
-fn charge(work: &Work<'_>, candidates: &[Candidate], hole: U256, open: U256) -> Vec<Deleveraging> {
-    let mut allowance = work.allowance(Tier::AutoDeleverage);
-    let (mut hole_left, mut lots_left, mut winners) = (hole, open, Vec::new());
-    for (index, lots) in work.policy.allot(candidates, open) {
-        let candidate = &candidates[index];
-        let Some(loss) = mul_div_ceil(hole_left, lots, lots_left) else { break };
-        if hole_left.is_zero() || loss > allowance {
+/// where the shortfall does, or the tier's allowance: then the last winner gives as many lots as still fit.
+fn charge(work: &Work<'_>, demand: &Demand<'_>) -> (Vec<Deleveraging>, Option<Bound>) {
+    let Allowance { amount: mut allowance, bound } = work.allowance(Tier::AutoDeleverage);
+    let mut units_left = work.units_left(Tier::AutoDeleverage);
+    let (mut hole_left, mut lots_left, mut winners) = (demand.loss, demand.lots, Vec::new());
+    for (candidate, wanted) in allot(work.policy, demand) {
+        if hole_left.is_zero() {
             break;
         }
+        let new = !work.reaches(Tier::AutoDeleverage, &candidate.unit);
+        if new && units_left == 0 {
+            return (winners, Some(Bound::Units));
+        }
+        let lots = wanted.min(mul_div_floor(allowance, lots_left, hole_left).unwrap_or(U256::MAX));
+        let Some(loss) = mul_div_ceil(hole_left, lots, lots_left).filter(|_| !lots.is_zero()) else {
+            return (winners, Some(bound));
+        };
         let tolerated = loss + mul_div_ceil(loss, LOSS_TOLERANCE_BPS, BPS).unwrap_or_default();
         let loss_max = tolerated.min(candidate.capacity);
-        winners.push(Deleveraging { unit: candidate.unit.clone(), lots, loss, loss_max });
-        (hole_left, lots_left, allowance) = (hole_left - loss, lots_left - lots, allowance - loss);
+        winners.push(Deleveraging { unit: candidate.unit, lots, loss, loss_max });
+        (hole_left, lots_left, allowance) = (hole_left - loss, lots_left - lots, allowance.saturating_sub(loss));
+        units_left -= usize::from(new);
+        if lots < wanted {
+            return (winners, Some(bound));
+        }
     }
-    winners
+    (winners, None)
 }
 
 /// Touched by a transaction in flight, or by this plan as a maker: its figures are not certain.

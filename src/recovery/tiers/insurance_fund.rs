@@ -1,5 +1,7 @@
 //! The segment's insurance fund pays what the unit is short, as far as it may.
 
+use alloy::primitives::U256;
+
 use super::{TierModule, Violation, Work};
 use crate::{
     recovery::{Action, Step, Tier},
@@ -11,7 +13,7 @@ pub(super) struct InsuranceFund;
 impl TierModule for InsuranceFund {
     fn absorb(&self, work: &mut Work<'_>, unit: &UnitKey) -> Result<(), Violation> {
         let hole = work.state.hole(unit)?;
-        let amount = hole.min(work.state.spendable).min(work.allowance(Tier::InsuranceFund));
+        let amount = if work.units_left(Tier::InsuranceFund) > 0 { hole.min(work.fund_payable()) } else { U256::ZERO };
         if amount.is_zero() {
             return Ok(());
         }

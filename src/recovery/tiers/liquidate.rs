@@ -28,7 +28,7 @@ impl TierModule for Liquidate {
         if hole.is_zero() {
             return close_all(work, unit, "its own margin pays");
         }
-        let fund = work.allowance(Tier::InsuranceFund).min(work.state.spendable);
+        let fund = work.fund_payable();
         let needed = negative_part(foresee(work, unit)?.equity);
         if needed <= fund {
             return close_all(work, unit, "the insurance fund can pay for all that is short");
@@ -99,8 +99,13 @@ fn close_all(work: &mut Work<'_>, unit: &UnitKey, why: &str) -> Result<(), Viola
             continue;
         }
         let Closing { own, .. } = work.state.quote_close(unit, market, &fills)?;
-        if own > work.allowance(Tier::Liquidate) {
-            work.note(format!("{unit} is not closed in market {market}: {own} is above the tier's limit for one plan"));
+        let allowance = work.allowance(Tier::Liquidate);
+        if own > allowance.amount {
+            work.note(format!("{unit} is not closed in market {market} at a loss of {own}: {}", allowance.bound));
+            continue;
+        }
+        if !work.reaches(Tier::Liquidate, unit) && work.units_left(Tier::Liquidate) == 0 {
+            work.note(format!("{unit} is not closed in market {market}: this plan closes as many accounts as it may"));
             continue;
         }
         work.state.close(unit, market, &fills)?;

@@ -9,7 +9,7 @@ use alloy::primitives::U256;
 
 use super::{TierModule, Violation, Work, liquidate};
 use crate::{
-    recovery::{Action, Contribution, Step, Tier, apportion::apportion, state::share_max},
+    recovery::{Action, Contribution, Step, Tier, apportion::apportion, state::share_max, tier::Bound},
     types::{UnitKey, math::positive_part},
 };
 
@@ -30,8 +30,18 @@ impl TierModule for SocialiseLoss {
             work.note(format!("{unit}: {hole} is socialised once the other units of this plan have had their makers"));
             return Ok(());
         }
-        let amount = hole.min(work.allowance(Tier::SocialiseLoss));
+        let allowance = work.allowance(Tier::SocialiseLoss);
+        let amount = hole.min(allowance.amount);
+        if amount.is_zero() {
+            work.stop_at(unit, Tier::SocialiseLoss, allowance.bound);
+            return Ok(());
+        }
         let payers = payers(work, unit, hole, amount)?;
+        let beyond = payers.iter().filter(|payer| !work.reaches(Tier::SocialiseLoss, &payer.unit)).count();
+        if beyond > work.units_left(Tier::SocialiseLoss) {
+            work.stop_at(unit, Tier::SocialiseLoss, Bound::Units);
+            return Ok(());
+        }
         if payers.is_empty() {
             work.note(format!(
                 "{unit}: {hole} waits to be socialised, the free payers cannot be charged {amount} in all"
@@ -46,6 +56,9 @@ impl TierModule for SocialiseLoss {
             action: Action::Socialise { payers },
             absorbs: amount,
         });
+        if amount < hole {
+            work.stop_at(unit, Tier::SocialiseLoss, allowance.bound);
+        }
         Ok(())
     }
 }

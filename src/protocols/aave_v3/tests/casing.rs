@@ -175,6 +175,6 @@ fn planned(case: &SegmentCase, held: &[(Address, U256)]) -> crate::recovery::Bal
         budget_left_wei: U256::MAX,
         purse: Purse { balances, allowances },
     };
-    let tiers = [Tier::Liquidate, Tier::InsuranceFund].map(|tier| TierSettings { tier, absorb_max: None });
+    let tiers = [Tier::Liquidate, Tier::InsuranceFund].map(TierSettings::unlimited);
     plan_offered(case, &tiers, &terms, &Reservations::default()).unwrap()
 }

@@ -26,7 +26,7 @@ fn intents(case: &SegmentCase) -> &[Intent] {
 }
 
 fn planned(case: &SegmentCase) -> BalancedPlan {
-    let tiers = [TierSettings { tier: Tier::Liquidate, absorb_max: None }];
+    let tiers = [TierSettings::unlimited(Tier::Liquidate)];
     let terms = Terms {
         policy: Policy {
             mode: Mode::Profit { gain_min: U256::ZERO },

@@ -363,7 +363,7 @@ fn keeps_its_promises(step: &Step, effects: &[Effect]) {
 }
 
 fn tiers() -> Vec<TierSettings> {
-    [Tier::Liquidate, Tier::InsuranceFund].map(|tier| TierSettings { tier, absorb_max: None }).into()
+    [Tier::Liquidate, Tier::InsuranceFund].map(TierSettings::unlimited).into()
 }
 
 fn terms() -> Terms {

@@ -109,6 +109,35 @@ fn a_case_tells_the_segment_as_it_is() {
 }
 
 #[test]
+fn claims_and_gate_are_told_and_bring_a_calm_segment_up() {
+    let mut chain = Chain::opened();
+    let claim =
+        |n, claim| of_venue(&IClearinghouse::ClaimChanged { segment: 1, account: owner(n), claim: uint(claim) });
+    chain.extend(&[cash(1, owner(3), 9_000), claim(3, 60), claim(4, 40)]);
+    let calm = |chain: &Chain| chain.venue.cases(&chain.snapshot, &report(chain, &[]), false);
+    assert!(calm(&chain).is_empty(), "the fund has nothing to pay with");
+    let fund = |balance| of_venue(&IClearinghouse::FundChanged { segment: 1, balance: uint(balance) });
+    chain.extend(&[fund(50)]);
+    let measures = calm(&chain)[&ONE].measures.clone();
+    assert_eq!(measures.claims, BTreeMap::from([(key(1, 3), uint(60)), (key(1, 4), uint(40))]));
+    assert_eq!((measures.round, measures.gate.unwrap().shut_until), (None, 0));
+
+    let opened = IClearinghouse::RestitutionOpened { segment: 1, round: 1, budget: uint(50), base: uint(100) };
+    let paid = IClearinghouse::ClaimPaid { segment: 1, account: owner(3), amount: uint(30) };
+    chain.extend(&[of_venue(&opened), claim(3, 30), fund(20), of_venue(&paid)]);
+    let round = calm(&chain)[&ONE].measures.round.clone().unwrap();
+    assert_eq!((round.budget, round.base, round.unpaid), (uint(50), uint(100), uint(20)));
+    assert_eq!(round.paid, [key(1, 3)].into());
+    chain.extend(&[claim(3, 0), claim(4, 0)]);
+    assert!(calm(&chain).is_empty(), "nothing is owed any more");
+    let until = chain.snapshot.block.number + 10;
+    chain.extend(&[of_venue(&IClearinghouse::WithdrawalsGated { segment: 1, untilBlock: until })]);
+    assert_eq!(calm(&chain)[&ONE].measures.gate.unwrap().shut_until, until);
+    let overpaid = IClearinghouse::ClaimPaid { segment: 1, account: owner(3), amount: uint(21) };
+    assert!(chain.try_extend(&[of_venue(&overpaid)]).is_err(), "more than the round has");
+}
+
+#[test]
 fn every_segment_is_told_on_request() {
     let cases = every(&troubled());
     assert_eq!(cases.keys().collect::<Vec<_>>(), [&ONE, &TWO]);

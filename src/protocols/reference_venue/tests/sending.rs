@@ -13,7 +13,7 @@ use crate::{
     positions::Book,
     protocols::{Adapter, Disposition, Parties, adapter, known_adapters},
     recovery::{Action, Contribution, Deleveraging, Effect, Fill, Step, Tier},
-    types::{Address, B256, Bytes, MarketId, U256, UnitKey},
+    types::{Address, B256, Bytes, MarketId, SegmentId, U256, UnitKey},
 };
 
 const KEEPER: Address = Address::repeat_byte(0xee);
@@ -80,6 +80,15 @@ fn each_action_is_its_call() {
     assert_eq!((moved.market, moved.maintenanceMarginBps, moved.initialMarginBps), (2, 600, 1_200));
 }
 
+fn gate(shut_for: Option<UnitKey>) -> Step {
+    step(Tier::GateWithdrawals, None, Action::Gate { segment: SegmentId(1), shut_for })
+}
+
+fn restitute() -> Step {
+    let claimant = |n, amount| Contribution { unit: key(1, n), amount: uint(amount) };
+    step(Tier::Restitute, None, Action::Restitute { claimants: vec![claimant(3, 5), claimant(4, 6)] })
+}
+
 #[test]
 fn several_steps_of_a_unit_are_one_transaction_in_order() {
     let unit = key(1, 2);
@@ -102,12 +111,27 @@ fn every_call_is_on_the_allow_list() {
         vec![socialise(unit.clone())],
         vec![draw(unit.clone(), 1), socialise(unit)],
         vec![margin(1, 600)],
+        vec![gate(Some(key(1, 2)))],
+        vec![gate(None)],
+        vec![restitute()],
     ];
     for steps in lists {
         let call = venue().build(&steps, &PARTIES).unwrap();
         let selector: [u8; 4] = call.data[..4].try_into().unwrap();
         assert!(allowed.contains(&(call.to, selector)), "{steps:?}");
     }
+}
+
+#[test]
+fn measures_on_a_segment_name_it() {
+    let one = |step: Step| venue().build(&[step], &PARTIES).unwrap().data;
+    let shut = IClearinghouse::shutWithdrawalsCall::abi_decode(&one(gate(Some(key(1, 2))))).unwrap();
+    assert_eq!((shut.segment, shut.bankrupt), (1, owner(2)));
+    let open = IClearinghouse::openWithdrawalsCall::abi_decode(&one(gate(None))).unwrap();
+    assert_eq!(open.segment, 1);
+    let paid = IClearinghouse::payClaimsCall::abi_decode(&one(restitute())).unwrap();
+    let payer = |n, amount| IClearinghouse::Payer { account: owner(n), amount: uint(amount) };
+    assert_eq!((paid.segment, paid.claimants), (1, vec![payer(3, 5), payer(4, 6)]));
 }
 
 #[test]
@@ -126,6 +150,9 @@ fn steps_that_are_no_one_call_are_refused() {
         (vec![close(key(2, 2), 1, uint(1))], "is not of segment 2"),
         (vec![deleverage(unit.clone(), key(2, 3))], "is not of segment 1"),
         (vec![no_fills], "names nobody"),
+        (vec![gate(Some(key(2, 2)))], "is not of segment 1"),
+        (vec![restitute(), restitute()], "goes alone"),
+        (vec![draw(unit.clone(), 1), restitute()], "in one call"),
         (vec![draw(UnitKey::new(vec![1]).unwrap(), 1)], "no account of this venue"),
         (vec![step(Tier::InsuranceFund, None, Action::DrawInsurance { amount: uint(1) })], "without a unit"),
     ] {
@@ -170,6 +197,7 @@ fn refusals_are_named_with_their_arguments_and_placed() {
         case(V::ShareTooLarge { payer: a, amount: n, maxAmount: n }, NotEligible),
         case(V::AlreadyCharged { payer: a, round: 1 }, NotEligible),
         case(V::NotOrderOwner { order: 1 }, Bug),
+        case(V::WithdrawalsShut { segment: 1, untilBlock: 9 }, Bug),
         case(V::ZeroAmount {}, Bug),
         case(S::NoBounds { market: 1 }, NotEligible),
         case(S::StepTooLarge { market: 1, from: n, to: n }, NotEligible),
@@ -270,6 +298,8 @@ fn effects_are_booked_in_order_and_each_once() {
             loss: uint(50),
         }),
         of_venue(&IClearinghouse::LossSocialised { segment: 1, bankrupt: owner(2), payer: owner(4), amount: uint(10) }),
+        of_venue(&IClearinghouse::ClaimPaid { segment: 1, account: owner(4), amount: uint(3) }),
+        of_venue(&IClearinghouse::WithdrawalsGated { segment: 1, untilBlock: 51 }),
         log(STEWARD, &IRiskSteward::MarginMoved { market: 1, maintenanceMarginBps: 600, initialMarginBps: 1_200 }),
         of_venue(&IClearinghouse::MarginSet { market: 1, maintenanceMarginBps: 600, initialMarginBps: 1_200 }),
     ];
@@ -280,6 +310,8 @@ fn effects_are_booked_in_order_and_each_once() {
             Effect::InsuranceDrawn { unit: key(1, 2), amount: uint(40) },
             Effect::Deleveraged { unit: key(1, 2), winner: key(1, 3), loss: uint(50) },
             Effect::LossSocialised { unit: key(1, 2), payer: key(1, 4), amount: uint(10) },
+            Effect::Restituted { unit: key(1, 4), amount: uint(3) },
+            Effect::ParameterSet { what: "segment 1: withdrawals are shut until block 51".to_owned() },
             Effect::ParameterSet { what: "market 1: maintenance margin 600 bps, initial margin 1200 bps".to_owned() },
         ]
     );

@@ -12,9 +12,9 @@ use super::{
     fixture::*,
 };
 use crate::{
-    protocols::Adapter,
+    protocols::{Adapter, Shock},
     scanner::{Unvalued, Valuation},
-    types::{U256, UnitKey},
+    types::{MarketId, U256, UnitKey},
 };
 
 /// One random market: price, funding rate and index, margins.
@@ -224,4 +224,22 @@ fn probes_expect_the_views_exact_bytes() {
     assert_eq!((order.market, order.maker, order.isBuy, order.lots), (2, owner(2), true, 6));
     let (_, latest) = expected(&format!("feed {FEED_B}"));
     assert_eq!(U256::from_be_slice(&latest[..32]), uint(50));
+}
+
+#[test]
+fn a_shock_moves_feeds_and_leaves_the_cache_alone() {
+    let mut chain = Chain::opened();
+    chain.extend(&[cash(1, owner(1), 1_000), position(1, owner(1), 10, -10_000)]);
+    let shock = |market: Option<u32>, change_bps| Shock { market: market.map(MarketId), change_bps };
+    let equity = |shocks: &[Shock]| {
+        let shocked = chain.venue.shocked(&chain.snapshot, shocks).unwrap();
+        let unit = shocked.book.unit(&key(1, 1)).unwrap();
+        chain.venue.standing(&shocked, &key(1, 1), unit).unwrap().equity
+    };
+    assert_eq!(equity(&[]), int(1_000));
+    assert_eq!(equity(&[shock(None, -3_333)]), int(1_000 - 3_340), "666.7 rounds down");
+    assert_eq!(equity(&[shock(Some(2), -5_000)]), int(1_000), "another market's feed");
+    assert_eq!(equity(&[shock(Some(1), 100), shock(Some(1), 1_000)]), int(2_000), "the last one counts");
+    assert!(chain.venue.shocked(&chain.snapshot, &[shock(Some(9), 1)]).unwrap_err().contains("market 9"));
+    assert!(chain.venue.shocked(&chain.snapshot, &[shock(None, -10_000)]).is_err());
 }

@@ -1,0 +1,107 @@
+//! Crises in which the operator's settings decide: limits, a reload in the middle, restitution.
+
+use anyhow::{Context, Result, ensure};
+use futures_util::future::FutureExt;
+use serde_json::{Value, json};
+
+use super::{
+    super::venue::Clearinghouse,
+    Arena, Entry, Outcome, Paid,
+    play::Play,
+    world::{BTC, Cast, ONE, World, owner},
+};
+use crate::types::U256;
+
+pub(super) const CRISES: [Entry; 3] = [
+    ("limits_reloaded_mid_crisis", "deleveraging is capped per block, until the operator lifts the cap", |arena| {
+        reloaded(arena).boxed()
+    }),
+    ("claims_are_paid_back", "the fund fills again and pays back what winners had paid", |arena| {
+        paid_back(arena).boxed()
+    }),
+    (
+        "the_dry_plan_is_what_is_done",
+        "the plan after a shock, asked for before the fall, is what then happens",
+        |arena| dry_plan(arena).boxed(),
+    ),
+];
+
+fn u(amount: u64) -> U256 {
+    U256::from(amount)
+}
+
+/// At most 400 a block: 4 lots for 360 fit, a fifth would not. Without the cap the rest is paid at once.
+async fn reloaded(arena: &Arena) -> Result<Outcome> {
+    let tiers = |deleverage: serde_json::Value| json!({ "tiers": [{ "tier": "liquidate" }, { "tier": "insurance_fund" }, deleverage, { "tier": "socialise_loss" }] });
+    let capped = tiers(json!({ "tier": "auto_deleverage", "absorb_max": "400" }));
+    let world =
+        World::raise(arena, "limits_reloaded_mid_crisis", Cast { recovery: Some(capped), ..Cast::alice(0) }).await?;
+    let mut play = Play::begin(&world).await?;
+    play.prices(&[(BTC, 800)]).await?;
+    play.block().await?;
+    let first = play.watch.audit.tally(ONE).absorbed;
+    ensure!(first.auto_deleverage == u(360) && first.socialise_loss.is_zero(), "the cap did not hold: {first:?}");
+    play.reconfigure(&tiers(json!({ "tier": "auto_deleverage" }))).await?;
+    play.until_calm().await?;
+    play.end(Paid { auto_deleverage: u(900), ..Paid::default() }).await
+}
+
+/// The fund is empty and winners pay 900. Then it gets 1,000 and a floor of 400: 600 are paid back, 2 : 3 as they were
+/// borne; and the last 300 when it gets 300 more.
+async fn paid_back(arena: &Arena) -> Result<Outcome> {
+    let recovery = json!({ "tiers": [
+        { "tier": "liquidate" },
+        { "tier": "insurance_fund" },
+        { "tier": "auto_deleverage" },
+        { "tier": "socialise_loss" },
+        { "tier": "restitute", "cooldown_blocks": 3 },
+    ] });
+    let world =
+        World::raise(arena, "claims_are_paid_back", Cast { recovery: Some(recovery), ..Cast::alice(0) }).await?;
+    let mut play = Play::begin(&world).await?;
+    play.prices(&[(BTC, 800)]).await?;
+    play.until_calm().await?;
+    ensure!(play.borne("bob") == u(540) && play.borne("carol") == u(360), "winners pay by their lots");
+    let floor = Clearinghouse::setFundFloorCall { segment: ONE, floor: u(400) };
+    play.act(&[play.admin(&floor, "raising the floor")]).await?;
+    play.act(&play.refill(ONE, 1_000)).await?;
+    for _ in 0..5 {
+        play.block().await?;
+    }
+    play.until_calm().await?;
+    ensure!(play.watch.audit.tally(ONE).returned == u(600), "600 are paid back");
+    play.act(&play.refill(ONE, 300)).await?;
+    play.block().await?;
+    play.until_calm().await?;
+    ensure!(play.watch.audit.books().claims.is_empty(), "nothing is owed any more");
+    play.end(Paid { auto_deleverage: u(900), returned: u(900), ..Paid::default() }).await
+}
+
+/// Fund 500: asked before the fall what would be done after one of 20 %, the daemon's books say that the fund pays 500 and
+/// winners 400. Then it falls by 20 %, and it is so; and the episode's account says so too.
+async fn dry_plan(arena: &Arena) -> Result<Outcome> {
+    let world = World::raise(arena, "the_dry_plan_is_what_is_done", Cast::alice(500)).await?;
+    let mut play = Play::begin(&world).await?;
+    ensure!(world.ask("plan", &[]).await?.contains("nothing to do"), "there is nothing to do before the fall");
+    let told = world.ask("plan", &["--shock", "1=-20%", "--json"]).await?;
+    let told: Value = serde_json::from_str(&told).context("the plan is no JSON")?;
+    let ledger = &told["plan"]["ledger"];
+    let absorbed = |tier: &str| ledger["absorbed"][tier].as_str().unwrap_or("0").to_owned();
+    let sums = [absorbed("insurance_fund"), absorbed("auto_deleverage"), absorbed("socialise_loss")];
+    ensure!(sums == ["500", "400", "0"] && ledger["residual"] == "0", "the dry plan says {ledger}");
+    let table = world.ask("plan", &["--shock", "1=-20%"]).await?;
+    ensure!(table.contains("draw 500 on the fund") && table.contains("close 2 winners in market 1"), "{table}");
+
+    play.prices(&[(BTC, 800)]).await?;
+    play.until_calm().await?;
+    let episodes = world.ask("episodes", &["--json"]).await?;
+    let episode: Value = serde_json::from_str(episodes.lines().next().context("no episode")?)?;
+    let id = episode["id"].to_string();
+    let account: Value = serde_json::from_str(&world.ask("episodes", &[&id, "--json"]).await?)?;
+    let burdens = account["burdens"].as_array().context("no account")?;
+    let by_fund = burdens.iter().find(|burden| burden["bearer"].is_null());
+    ensure!(by_fund.is_some_and(|burden| burden["amount"] == "500"), "the account says {account}");
+    let why = world.ask("why", &[&owner("bob").to_string()]).await?;
+    ensure!(why.contains("auto_deleverage") && why.contains("what it bore for others"), "{why}");
+    play.end(Paid { insurance_fund: u(500), auto_deleverage: u(400), ..Paid::default() }).await
+}
