@@ -113,12 +113,14 @@ impl<'a> Ramps<'a> {
             self.mend(&mut taken, lots);
             return taken;
         }
-        let (mut taken, mut left): (Vec<u64>, _) = (self.ramps.iter().map(all).collect(), whole(lots - total));
-        let mut last: Vec<usize> = (0..taken.len()).filter(|i| left > 0 && self.ramps[*i].weight.is_zero()).collect();
+        // Of accounts together it may be more than 64 bits.
+        let (mut taken, mut left): (Vec<u64>, _) = (self.ramps.iter().map(all).collect(), lots - total);
+        let mut last: Vec<usize> =
+            (0..taken.len()).filter(|i| !left.is_zero() && self.ramps[*i].weight.is_zero()).collect();
         last.sort_unstable_by_key(|i| &self.candidates[*i].unit);
         for i in last {
-            taken[i] = self.ramps[i].lots_max.min(left);
-            left -= taken[i];
+            taken[i] = self.ramps[i].lots_max.min(left.saturating_to());
+            left -= U256::from(taken[i]);
         }
         taken
     }
