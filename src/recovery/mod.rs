@@ -10,7 +10,9 @@
 
 mod adl;
 mod apportion;
+mod backstop;
 mod case;
+mod controller;
 mod effect;
 mod intent;
 mod ledger;
@@ -26,9 +28,13 @@ mod tiers;
 mod waterfall;
 
 pub use adl::{AdlPolicy, Candidate, ProRata, Queue, adl_policy};
+pub use backstop::{MemberTerms, PoolClaim, PoolGrant, allocate_backstop};
 pub use case::{
     DistressedUnit, FundState, Holder, MarginBounds, MarketCase, Position, Reservations, RestingOrder, SegmentCase,
     SolventUnit,
+};
+pub use controller::{
+    Adjustment, Band, Measured, Rules, Tighter, Trace, harmless_margin_bps, runway_seconds, tipped_over, volatility_bps,
 };
 pub use effect::Effect;
 pub use intent::{
