@@ -40,10 +40,10 @@ test-e2e: ## Whole daemons as processes, on real chains
 	@tools/setup.sh rust anvil postgres protocols
 	$(CARGO) test --locked --test 'e2e*'
 
-E2E_PROTOCOLS := aave_v3 venus morpho_blue
+E2E_PROTOCOLS := aave_v3 venus morpho_blue perp_v2
 
 .PHONY: e2e
-e2e: ## The daemon on a real protocol's contracts: PROTOCOL=aave_v3, venus or morpho_blue
+e2e: ## The daemon on a real protocol's contracts: PROTOCOL=aave_v3, venus, morpho_blue or perp_v2
 	@[[ " $(E2E_PROTOCOLS) " == *" $(PROTOCOL) "* ]] || { echo 'usage: make e2e PROTOCOL=$(subst $() ,|,$(E2E_PROTOCOLS))' >&2; exit 2; }
 	@tools/setup.sh rust anvil postgres protocols $(PROTOCOL)
 	@rm -f "$(TARGET)/e2e/$(PROTOCOL).json"
@@ -60,6 +60,13 @@ recalibration: ## The same crash with and without the margin controller: bad deb
 shared-backstop: ## Two deployments and one pool on a private chain: who paid for what
 	@tools/setup.sh rust anvil
 	$(CARGO) test --locked --test shared_recovery pool -- --nocapture
+
+CASES := 300000
+
+.PHONY: fuzz
+fuzz: ## Adapters under CASES (300000) random blocks and answers each
+	@tools/setup.sh rust
+	PROPTEST_CASES=$(CASES) $(CARGO) test --locked --lib -- fuzz_
 
 .PHONY: test-contracts
 test-contracts: ## Solidity tests, and that the committed artifacts come from the sources

@@ -390,7 +390,7 @@ impl World {
         let done = &outcomes[0];
         assert!(done.success, "{:?} of {intent:?}: {case:?}", self.adapter.classify(&done.data));
 
-        let effects = self.adapter.effects_in(&book, &done.logs);
+        let effects = self.adapter.effects(&book, &done.logs);
         tally.liquidated += 1;
         tally.with_bad_debt += usize::from(effects.iter().any(|effect| matches!(effect, Effect::BadDebt { .. })));
         kept(&intent, &effects, case);

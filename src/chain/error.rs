@@ -44,6 +44,22 @@ pub enum RpcError {
         /// What is wrong with it.
         message: String,
     },
+    /// Two nodes answer differently; one of them is wrong, and this cannot be the place to tell which.
+    #[error("{method}: two endpoints answer differently")]
+    Disagreement {
+        /// The request.
+        method: &'static str,
+    },
+    /// The node follows another chain.
+    #[error("{endpoint} follows chain {actual}, not {expected}")]
+    WrongChain {
+        /// Which node, without its secrets.
+        endpoint: String,
+        /// The chain that is configured.
+        expected: u64,
+        /// The chain that the node says it follows.
+        actual: u64,
+    },
     /// This node does not know what was asked about, now: it may be behind, or the block was reorganised away.
     #[error("this node does not know {what}")]
     NotFound {
@@ -65,9 +81,11 @@ impl RpcError {
     /// Whether asking again can help.
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::Timeout { .. } | Self::Transport { .. } | Self::NotFound { .. } => ErrorClass::Retry,
+            Self::Timeout { .. } | Self::Transport { .. } | Self::NotFound { .. } | Self::Disagreement { .. } => {
+                ErrorClass::Retry
+            }
             Self::Node { code, message, .. } if is_overload(*code, message) => ErrorClass::Retry,
-            Self::Node { .. } | Self::Malformed { .. } => ErrorClass::Terminal,
+            Self::Node { .. } | Self::Malformed { .. } | Self::WrongChain { .. } => ErrorClass::Terminal,
         }
     }
 
@@ -89,6 +107,19 @@ impl RpcError {
                 Self::Malformed { method, message: clean_text(&err.to_string()) }
             }
             other => Self::Transport { method, message: clean_text(&with_causes(&other)) },
+        }
+    }
+
+    /// Whether asking the same node the same again brings nothing else.
+    pub(super) fn is_answer(&self) -> bool {
+        self.revert_data().is_some() || self.is_unknown_block() || self.class() == ErrorClass::Terminal
+    }
+
+    /// Whether it speaks against the node that was asked, and not about the question.
+    pub(super) fn is_failure(&self) -> bool {
+        match self {
+            Self::Malformed { .. } => true,
+            error => error.class() == ErrorClass::Retry && error.revert_data().is_none() && !error.is_unknown_block(),
         }
     }
 

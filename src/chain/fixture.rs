@@ -67,7 +67,9 @@ impl TestChain {
 
 pub(crate) fn settings(url: &str) -> RpcSettings {
     RpcSettings {
-        url: url.parse().unwrap(),
+        urls: vec![url.parse().unwrap()],
+        chain_id: 31337,
+        quorum: 1,
         timeout: Duration::from_secs(10),
         poll_interval: Duration::from_millis(100),
         log_range_blocks_max: 1000,

@@ -15,11 +15,18 @@ use super::{Rpc, RpcError, Transport, method::Method};
 #[derive(Debug)]
 pub struct HeadSignals {
     rpc: Rpc,
-    pushed: Option<RawSubscription>,
+    pushed: Option<Pushed>,
     /// Whether the subscription has missed its watchdog and not spoken since.
     silent: bool,
     /// When to try to subscribe again.
     resubscribe_at: Instant,
+}
+
+/// A subscription at one node.
+#[derive(Debug)]
+struct Pushed {
+    node: usize,
+    heads: RawSubscription,
 }
 
 impl HeadSignals {
@@ -38,14 +45,14 @@ impl HeadSignals {
             return tokio::time::sleep(poll).await;
         };
         let patience = if self.silent { poll } else { poll * 2 };
-        match tokio::time::timeout(patience, pushed.rx.recv()).await {
+        match tokio::time::timeout(patience, pushed.heads.rx.recv()).await {
             Ok(Ok(_) | Err(RecvError::Lagged(_))) => {
                 if self.silent {
                     tracing::info!("head subscription speaks again");
                 }
                 self.silent = false;
                 // Heads that queued up while the last one was worked on are one reason to look, not many.
-                while !matches!(pushed.rx.try_recv(), Err(TryRecvError::Empty | TryRecvError::Closed)) {}
+                while !matches!(pushed.heads.rx.try_recv(), Err(TryRecvError::Empty | TryRecvError::Closed)) {}
             }
             Ok(Err(RecvError::Closed)) => {
                 self.pushed = None;
@@ -60,19 +67,32 @@ impl HeadSignals {
         }
     }
 
-    /// Subscribes where heads can be pushed and nothing is subscribed. A failure leaves polling in place.
+    /// Subscribes at the preferred node where it can push heads and nothing is subscribed there. A failure leaves polling
+    /// in place.
     async fn subscribe_if_due(&mut self) {
-        let speaks_push = self.rpc.settings.url.transport() == Transport::WebSocket;
+        let node = self.rpc.pool.preferred();
+        if self.pushed.as_ref().is_some_and(|pushed| pushed.node != node) {
+            self.unsubscribe();
+        }
+        let speaks_push = self.rpc.pool.node(node).endpoint.transport() == Transport::WebSocket;
         if !speaks_push || self.pushed.is_some() || Instant::now() < self.resubscribe_at {
             return;
         }
         self.resubscribe_at = Instant::now() + RESUBSCRIBE_PAUSE;
-        match self.rpc.subscribe_heads().await {
-            Ok(subscription) => {
+        match self.rpc.subscribe_heads(node).await {
+            Ok(heads) => {
                 self.silent = false;
-                self.pushed = Some(subscription);
+                self.pushed = Some(Pushed { node, heads });
             }
             Err(error) => tracing::warn!(%error, "no head subscription, polling"),
+        }
+    }
+
+    fn unsubscribe(&mut self) {
+        let Some(Pushed { node, heads }) = self.pushed.take() else { return };
+        if let Some(frontend) = self.rpc.pool.node(node).client.pubsub_frontend() {
+            // Without a connection there is nothing to end.
+            let _ = frontend.unsubscribe(*heads.local_id());
         }
     }
 }
@@ -82,21 +102,19 @@ const RESUBSCRIBE_PAUSE: Duration = Duration::from_secs(10);
 
 impl Drop for HeadSignals {
     fn drop(&mut self) {
-        if let (Some(pushed), Some(frontend)) = (&self.pushed, self.rpc.client.pubsub_frontend()) {
-            // Without a connection there is nothing to end.
-            let _ = frontend.unsubscribe(*pushed.local_id());
-        }
+        self.unsubscribe();
     }
 }
 
 impl Rpc {
-    async fn subscribe_heads(&self) -> Result<RawSubscription, RpcError> {
+    async fn subscribe_heads(&self, node: usize) -> Result<RawSubscription, RpcError> {
         let method = Method::Subscribe;
+        let client = &self.pool.node(node).client;
         let subscribe = async {
-            let mut call = self.client.request::<_, B256>(method.as_str(), json!(["newHeads"]));
+            let mut call = client.request::<_, B256>(method.as_str(), json!(["newHeads"]));
             call.set_is_subscription();
             let local_id = call.await?;
-            match self.client.pubsub_frontend() {
+            match client.pubsub_frontend() {
                 Some(frontend) => frontend.get_subscription(local_id).await,
                 None => Err(alloy::transports::TransportErrorKind::pubsub_unavailable()),
             }

@@ -1,11 +1,13 @@
 //! Logs: by block hash at the tip, by range far behind it.
 
 use alloy::primitives::U64;
-use serde_json::json;
+use futures_util::FutureExt;
+use serde_json::{Value, json};
 
 use super::{
     Rpc, RpcError,
     method::Method,
+    rpc::Who,
     wire::{WireLog, into_sorted_logs},
 };
 use crate::types::{B256, Log, LogFilter};
@@ -19,7 +21,12 @@ impl Rpc {
             return Ok(Vec::new());
         }
         let params = json!([{ "blockHash": hash, "address": filter.addresses }]);
-        let logs: Vec<WireLog> = self.read_at(Method::Logs, params, hash).await?;
+        let ask = |who| self.logs_at(who, params.clone(), hash, filter).boxed();
+        self.agreed(Method::Logs, ask, Vec::eq).await
+    }
+
+    async fn logs_at(&self, who: Who, params: Value, hash: B256, filter: &LogFilter) -> Result<Vec<Log>, RpcError> {
+        let logs: Vec<WireLog> = self.read_at(who, Method::Logs, params, hash).await?;
         let logs = into_sorted_logs(logs, Method::Logs)?;
         match logs.iter().find(|log| log.block_hash != hash || !wanted(log, filter)) {
             Some(_) => Err(RpcError::malformed(Method::Logs, "a log that was not asked for")),
@@ -42,7 +49,8 @@ impl Rpc {
         let mut ranges = split(from, to, self.settings.log_range_blocks_max);
         ranges.reverse();
         while let Some((first, last)) = ranges.pop() {
-            match self.logs_of_range(first, last, filter).await {
+            let ask = |who| self.logs_of_range(who, first, last, filter).boxed();
+            match self.agreed(Method::Logs, ask, Vec::eq).await {
                 Ok(found) => logs.extend(found),
                 Err(error) if first < last && error.is_range_too_large() => {
                     let middle = first + (last - first) / 2;
@@ -56,13 +64,13 @@ impl Rpc {
         Ok(logs)
     }
 
-    async fn logs_of_range(&self, first: u64, last: u64, filter: &LogFilter) -> Result<Vec<Log>, RpcError> {
+    async fn logs_of_range(&self, who: Who, first: u64, last: u64, filter: &LogFilter) -> Result<Vec<Log>, RpcError> {
         let params =
             json!([{ "fromBlock": U64::from(first), "toBlock": U64::from(last), "address": filter.addresses }]);
         // A range that is too large stays so: halving it is the only retry that helps.
-        let answer = self.request(Method::Logs, &params).await;
+        let answer = self.request_at(self.pick(who, &[]), Method::Logs, &params).await;
         let logs: Vec<WireLog> = match answer {
-            Err(error) if !error.is_range_too_large() => self.read(Method::Logs, params).await?,
+            Err(error) if !error.is_range_too_large() => self.read_from(who, Method::Logs, params).await?,
             answer => super::rpc::parse(Method::Logs, answer?)?,
         };
         let logs = into_sorted_logs(logs, Method::Logs)?;

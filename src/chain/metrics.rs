@@ -14,6 +14,10 @@ pub struct RpcMetrics {
     requests: IntCounterVec,
     /// Time to an answer or to the failure, by method: is the node slow?
     duration: HistogramVec,
+    /// Times that another endpoint took over.
+    failovers: IntCounterVec,
+    /// Answers of two endpoints that contradict each other.
+    disagreements: IntCounterVec,
 }
 
 /// Outcomes of a request, as labels. A revert is an answer.
@@ -31,9 +35,19 @@ impl RpcMetrics {
                 .buckets(vec![0.001, 0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]),
             &["deployment", "method"],
         )?;
+        let failovers = IntCounterVec::new(
+            Opts::new("backstop_rpc_failovers_total", "Times that another endpoint became the preferred one."),
+            &["deployment"],
+        )?;
+        let disagreements = IntCounterVec::new(
+            Opts::new("backstop_rpc_disagreements_total", "Questions that two endpoints answered differently."),
+            &["deployment"],
+        )?;
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(duration.clone()))?;
-        Ok(Self { requests, duration })
+        registry.register(Box::new(failovers.clone()))?;
+        registry.register(Box::new(disagreements.clone()))?;
+        Ok(Self { requests, duration, failovers, disagreements })
     }
 
     /// One deployment's part, every label set at zero.
@@ -44,6 +58,8 @@ impl RpcMetrics {
                 self.requests.with_label_values(&[deployment.as_str(), method.as_str(), outcome]);
             }
         }
+        self.failovers.with_label_values(&[deployment.as_str()]);
+        self.disagreements.with_label_values(&[deployment.as_str()]);
         RpcMeter { metrics: self.clone(), deployment: deployment.clone() }
     }
 }
@@ -62,11 +78,24 @@ impl RpcMeter {
             Some(error) if error.revert_data().is_some() => "reverted",
             Some(RpcError::Timeout { .. }) => "timeout",
             Some(RpcError::Transport { .. }) => "transport",
-            Some(RpcError::Node { .. } | RpcError::NotFound { .. }) => "node",
             Some(RpcError::Malformed { .. }) => "malformed",
+            // The last two are never the outcome of one request.
+            Some(
+                RpcError::Node { .. }
+                | RpcError::NotFound { .. }
+                | RpcError::WrongChain { .. }
+                | RpcError::Disagreement { .. },
+            ) => "node",
         };
         let deployment = self.deployment.as_str();
         self.metrics.requests.with_label_values(&[deployment, method.as_str(), outcome]).inc();
         self.metrics.duration.with_label_values(&[deployment, method.as_str()]).observe(took.as_secs_f64());
+    }
+    pub(super) fn failed_over(&self) {
+        self.metrics.failovers.with_label_values(&[self.deployment.as_str()]).inc();
+    }
+
+    pub(super) fn disagreed(&self) {
+        self.metrics.disagreements.with_label_values(&[self.deployment.as_str()]).inc();
     }
 }

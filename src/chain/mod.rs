@@ -1,7 +1,8 @@
 //! JSON-RPC: everything this process asks of a node, and what it hands to one.
 //!
 //! Invariants: every request ends within its timeout; an error is never read as a fact about the chain; state is read
-//! at a block's hash; a broadcast is made once a call and its outcome may be unknown; a URL's secrets are not printed.
+//! at a block's hash; a broadcast is made once a call to each node and its outcome may be unknown; where a quorum is
+//! configured, state and logs that two nodes tell differently are an error; a URL's secrets are not printed.
 //! Must not: know a protocol, decide anything, sign, or touch the database.
 
 mod endpoint;
@@ -10,6 +11,7 @@ mod heads;
 mod logs;
 mod method;
 mod metrics;
+mod pool;
 mod rpc;
 mod transact;
 mod wire;
@@ -24,11 +26,15 @@ pub use rpc::Rpc;
 
 use crate::types::{B256, Bytes, Log};
 
-/// How a node is spoken to.
+/// How a chain's nodes are spoken to.
 #[derive(Clone, Debug)]
 pub struct RpcSettings {
-    /// Where it is.
-    pub url: Endpoint,
+    /// Where they are; at least one. The first is preferred to begin with.
+    pub urls: Vec<Endpoint>,
+    /// The chain that each must follow.
+    pub chain_id: u64,
+    /// How many nodes must say the same of state and logs at a block's hash: 1 or 2.
+    pub quorum: u8,
     /// Longest wait for one answer. A read that fails early is asked again within it, so a read takes at most twice this.
     pub timeout: Duration,
     /// How often to look for a new head where none is pushed.

@@ -1,7 +1,8 @@
 //! What surrounds a transaction: simulation, fees, broadcast, receipt.
 
 use alloy::primitives::{U64, U128};
-use serde_json::json;
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
+use serde_json::{Value, json};
 
 use super::{
     FeeQuote, Receipt, Rpc, RpcError, SendError, SimulatedCall,
@@ -27,14 +28,16 @@ impl Rpc {
         let block = json!({ "blockOverrides": overrides, "calls": objects });
         let payload = json!({ "blockStateCalls": [block], "validation": false, "traceTransfers": false });
         let params = json!([payload, { "blockHash": at.hash }]);
-        let blocks: Vec<WireSimulatedBlock> = self.read_at(Method::Simulate, params, at.hash).await?;
-        let [block] = <[_; 1]>::try_from(blocks)
-            .map_err(|blocks| RpcError::malformed(Method::Simulate, format!("{} blocks for one", blocks.len())))?;
-        if block.calls.len() != calls.len() {
-            let message = format!("{} results for {} calls", block.calls.len(), calls.len());
-            return Err(RpcError::malformed(Method::Simulate, message));
-        }
-        block.calls.into_iter().map(WireSimulatedCall::into_simulated).collect()
+        let ask = |who| {
+            let params = params.clone();
+            async move { simulated(self.read_at(who, Method::Simulate, params, at.hash).await?, calls.len()) }.boxed()
+        };
+        self.agreed(Method::Simulate, ask, |one, other| {
+            // Nodes count gas and word failures each in its own way.
+            let result = |call: &SimulatedCall| (call.success, call.output.clone(), call.logs.clone());
+            one.iter().map(result).eq(other.iter().map(result))
+        })
+        .await
     }
 
     /// What gas costs now.
@@ -49,10 +52,35 @@ impl Rpc {
         Ok(FeeQuote { base_fee_wei, priority_fee_wei: median.max(1) })
     }
 
-    /// Hands signed bytes to the node, once. Sending the same bytes again later is safe; signing others is not,
-    /// unless the outcome of these is known.
+    /// Hands signed bytes to every node, once to each, and gives back the first acceptance. Sending the same bytes again
+    /// later is safe; signing others is not, unless the outcome of these is known.
     pub async fn send_raw(&self, raw: &[u8]) -> Result<B256, SendError> {
-        let answer = self.request(Method::SendRaw, &json!([Bytes::copy_from_slice(raw)])).await?;
+        let params = json!([Bytes::copy_from_slice(raw)]);
+        let preferred = self.pool.preferred();
+        let mut outcomes: FuturesUnordered<_> = self
+            .pool
+            .usable()
+            .map(|index| self.send_raw_to(index, &params).map(move |outcome| (index, outcome)))
+            .collect();
+        let mut refusals = Vec::new();
+        while let Some((index, outcome)) = outcomes.next().await {
+            match outcome {
+                Ok(hash) => return Ok(hash),
+                Err(refusal) => refusals.push((index != preferred, refusal)),
+            }
+        }
+        // Of refusals the one counts that leaves most open, then the preferred node's.
+        refusals.sort_by_key(|(other, refusal)| match refusal {
+            SendError::AlreadyKnown => (0, *other),
+            SendError::Unknown(_) => (1, *other),
+            _ => (2, *other),
+        });
+        let first = refusals.into_iter().next().map(|(_, refusal)| refusal);
+        Err(first.unwrap_or_else(|| SendError::Rejected("no endpoint follows the configured chain".to_owned())))
+    }
+
+    async fn send_raw_to(&self, index: usize, params: &Value) -> Result<B256, SendError> {
+        let answer = self.request_at(index, Method::SendRaw, params).await?;
         // An answer that is no hash still came after the bytes were taken in.
         parse(Method::SendRaw, answer).map_err(SendError::Unknown)
     }
@@ -69,7 +97,18 @@ impl Rpc {
 
     /// Whether this node has the transaction, waiting or mined.
     pub async fn transaction_known(&self, hash: B256) -> Result<bool, RpcError> {
-        let transaction: Option<serde_json::Value> = self.read(Method::TransactionByHash, json!([hash])).await?;
+        let transaction: Option<Value> = self.read(Method::TransactionByHash, json!([hash])).await?;
         Ok(transaction.is_some())
     }
+}
+
+/// The results of `calls` calls in one block.
+fn simulated(blocks: Vec<WireSimulatedBlock>, calls: usize) -> Result<Vec<SimulatedCall>, RpcError> {
+    let [block] = <[_; 1]>::try_from(blocks)
+        .map_err(|blocks| RpcError::malformed(Method::Simulate, format!("{} blocks for one", blocks.len())))?;
+    if block.calls.len() != calls {
+        let message = format!("{} results for {calls} calls", block.calls.len());
+        return Err(RpcError::malformed(Method::Simulate, message));
+    }
+    block.calls.into_iter().map(WireSimulatedCall::into_simulated).collect()
 }

@@ -169,6 +169,10 @@ pub struct Deployment {
 pub struct Rpc {
     /// HTTP or WebSocket endpoint.
     pub url: SecretUrl,
+    /// Endpoints of the same chain that take over when the preferred one fails or stands still, in this order.
+    pub fallback_urls: Vec<SecretUrl>,
+    /// How many endpoints must say the same of state and logs: 1 or 2.
+    pub quorum: u8,
     /// Longest request.
     pub timeout_ms: u64,
     /// How often the head is looked for.

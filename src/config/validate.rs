@@ -69,15 +69,29 @@ impl Faults {
         self.outside(format!("{key}.timeout_ms"), webhook.timeout_ms, 100..=60_000);
     }
 
+    fn endpoint(&mut self, key: String, url: &SecretUrl) {
+        if !is_web_url(url, &["http", "https", "ws", "wss"]) {
+            let mend = "write http://host:port or ws://host:port";
+            self.add(key, format!("\"{url}\" is not an http(s) or ws(s) URL; {mend}"));
+        }
+    }
+
     fn deployment(&mut self, key: &str, deployment: &Deployment) {
         // TOML and Postgres integers end at 63 bits.
         const INTEGER_MAX: u64 = i64::MAX as u64;
         self.outside(format!("{key}.chain_id"), deployment.chain_id, 1..=INTEGER_MAX);
         self.outside(format!("{key}.start_block"), deployment.start_block, 0..=INTEGER_MAX);
         let rpc = &deployment.rpc;
-        if !is_web_url(&rpc.url, &["http", "https", "ws", "wss"]) {
-            let mend = "write http://host:port or ws://host:port";
-            self.add(format!("{key}.rpc.url"), format!("\"{}\" is not an http(s) or ws(s) URL; {mend}", rpc.url));
+        self.endpoint(format!("{key}.rpc.url"), &rpc.url);
+        for (index, url) in rpc.fallback_urls.iter().enumerate() {
+            self.endpoint(format!("{key}.rpc.fallback_urls[{index}]"), url);
+        }
+        self.outside(format!("{key}.rpc.quorum"), u64::from(rpc.quorum), 1..=2);
+        if rpc.quorum == 2 && rpc.fallback_urls.is_empty() {
+            self.add(
+                format!("{key}.rpc.quorum"),
+                "is 2 with one endpoint; add another to rpc.fallback_urls or write 1",
+            );
         }
         self.outside(format!("{key}.rpc.timeout_ms"), rpc.timeout_ms, 100..=120_000);
         self.outside(format!("{key}.rpc.poll_interval_ms"), rpc.poll_interval_ms, 50..=600_000);

@@ -130,7 +130,7 @@ fn judge(
     if !result.success {
         return Err(adapter.classify(&result.output));
     }
-    if let Some(reason) = promise_broken(candidate.steps, &adapter.effects_in(book, &result.logs)) {
+    if let Some(reason) = promise_broken(candidate.steps, &adapter.effects(book, &result.logs)) {
         // On the block the plan was made from, a difference is ours; on a later one the state may have moved.
         let disposition = if limits.fresh { Disposition::Bug } else { Disposition::NotEligible };
         return Err(Refusal { disposition, reason });

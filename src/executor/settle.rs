@@ -273,8 +273,7 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         (attempt, receipt, block): (AttemptId, Receipt, BlockRef),
     ) -> Result<SettledOutcome, ExecutorError> {
         let cancelled = transaction.attempts.iter().any(|a| a.id == attempt && a.kind == Some(AttemptKind::Cancel));
-        let effects =
-            if receipt.success { self.parts.adapter.effects_in(&self.book, &receipt.logs) } else { Vec::new() };
+        let effects = if receipt.success { self.parts.adapter.effects(&self.book, &receipt.logs) } else { Vec::new() };
         let revert_reason = (!receipt.success).then(|| "mined without success".to_owned());
         let included = IncludedReceipt {
             block,

@@ -23,6 +23,12 @@ pub struct Mismatch {
     pub actual: CallOutcome,
 }
 
+impl From<(Probe, CallOutcome)> for Mismatch {
+    fn from((probe, actual): (Probe, CallOutcome)) -> Self {
+        Self { subject: probe.subject, expected: probe.expected, actual }
+    }
+}
+
 /// What an audit found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditReport {
@@ -71,10 +77,12 @@ impl Auditor {
         Some(report)
     }
 
-    /// Audits these units and the shared records.
+    /// Audits these units and the shared records. What differs is asked a second time and counts if it differs again: a
+    /// node that takes in a block meanwhile can answer with that block's number or time.
     pub async fn audit(&self, snapshot: &Snapshot, units: &[UnitKey]) -> AuditReport {
         let probes = self.adapter.probes(snapshot, units);
         let mut report = AuditReport { probes: probes.len(), ..AuditReport::default() };
+        let mut differing = Vec::new();
         let mut answers = stream::iter(probes)
             .map(|probe| async move {
                 let answer = self.rpc.call(&probe.call, None, snapshot.block.hash).await;
@@ -83,11 +91,17 @@ impl Auditor {
             .buffered(REQUESTS_MAX);
         while let Some((probe, answer)) = answers.next().await {
             match answer {
-                Ok(actual) => report.mismatches.extend(mismatch(probe, actual)),
+                Ok(actual) => differing.extend(mismatch(probe, actual)),
                 Err(error) => {
                     tracing::debug!(subject = probe.subject, %error, "audit probe without an answer");
                     report.unknown += 1;
                 }
+            }
+        }
+        for (probe, _) in differing {
+            match self.rpc.call(&probe.call, None, snapshot.block.hash).await {
+                Ok(actual) => report.mismatches.extend(mismatch(probe, actual).map(Mismatch::from)),
+                Err(_) => report.unknown += 1,
             }
         }
         self.meter.audited(&report);
@@ -95,9 +109,10 @@ impl Auditor {
     }
 }
 
-fn mismatch(probe: Probe, actual: CallOutcome) -> Option<Mismatch> {
+/// The probe and what it got, unless that is what it expected.
+fn mismatch(probe: Probe, actual: CallOutcome) -> Option<(Probe, CallOutcome)> {
     let agrees = matches!(&actual, CallOutcome::Returned(bytes) if *bytes == probe.expected);
-    (!agrees).then_some(Mismatch { subject: probe.subject, expected: probe.expected, actual })
+    (!agrees).then_some((probe, actual))
 }
 
 /// The next `count` units after the last one looked at, in order, round and round; each at most once.

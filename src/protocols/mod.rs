@@ -5,6 +5,8 @@
 //! Must not: do I/O, read a clock, or be named anywhere but here and in the registry below.
 
 pub mod aave_v3;
+#[cfg(test)]
+mod fuzz;
 pub mod morpho_blue;
 pub mod perp_v2;
 mod records;
@@ -254,14 +256,8 @@ pub trait Adapter: Valuation + Send + Sync {
     /// What revert data means.
     fn classify(&self, revert: &[u8]) -> Refusal;
 
-    /// What a mined transaction's logs did.
-    fn effects(&self, logs: &[Log]) -> Vec<Effect>;
-
-    /// The same where logs alone do not say of which unit or token they tell. `book`: what is known at the latest block.
-    fn effects_in(&self, book: &Book, logs: &[Log]) -> Vec<Effect> {
-        let _ = book;
-        self.effects(logs)
-    }
+    /// What one transaction's logs did. `book` is what is known at the latest block, for what logs alone do not name.
+    fn effects(&self, book: &Book, logs: &[Log]) -> Vec<Effect>;
 
     /// The unit that an operator's word names: a unit key, an address, or `segment/address`. All that match.
     fn find_units(&self, book: &Book, word: &str) -> Vec<UnitKey>;

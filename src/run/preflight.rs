@@ -3,7 +3,7 @@
 //! Each fault is one line that names the configuration key and the mend. Must not: send anything, or stop at the first
 //! fault that does not make the next check meaningless.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, iter, sync::Arc, time::Duration};
 
 use crate::{
     chain::{Endpoint, Rpc, RpcMeter, RpcSettings},
@@ -56,13 +56,9 @@ pub async fn check(
         .map_err(|error| vec![at("executor.signer", error.to_string())])?;
     let rpc = connect(deployment, meter).await.map_err(|problem| vec![at("rpc.url", problem)])?;
     let unreachable = |error| vec![at("rpc.url", format!("{error}; check the endpoint and that it is reachable"))];
-    let chain_id = rpc.chain_id().await.map_err(unreachable)?;
-    if chain_id != deployment.chain_id {
-        let problem = format!(
-            "configured {}, but the endpoint answers {chain_id}; point rpc.url at the right chain or mend chain_id",
-            deployment.chain_id
-        );
-        return Err(vec![at("chain_id", problem)]);
+    let foreign = foreign_endpoints(&rpc, deployment.chain_id).await;
+    if !foreign.is_empty() {
+        return Err(foreign.into_iter().map(|problem| at("chain_id", problem)).collect());
     }
     let head = rpc.head().await.map_err(unreachable)?;
     let manifest = adapter.manifest(signer.address());
@@ -86,10 +82,31 @@ pub async fn check(
     if faults.is_empty() { Ok(Ready { rpc, adapter, signer, head }) } else { Err(faults) }
 }
 
+/// What is wrong with endpoints that follow another chain. One that does not answer is asked again before it is used.
+async fn foreign_endpoints(rpc: &Rpc, expected: u64) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (endpoint, answer) in rpc.chain_ids().await {
+        match answer {
+            Ok(actual) if actual != expected => problems.push(format!(
+                "configured {expected}, but {endpoint} answers {actual}; write endpoints of the right chain or mend chain_id"
+            )),
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%endpoint, %error, "endpoint does not say which chain it follows"),
+        }
+    }
+    problems
+}
+
 async fn connect(deployment: &config::Deployment, meter: RpcMeter) -> Result<Rpc, String> {
-    let url: Endpoint = deployment.rpc.url.expose().parse().map_err(|error| format!("{error}"))?;
+    let urls: Vec<Endpoint> = iter::once(&deployment.rpc.url)
+        .chain(&deployment.rpc.fallback_urls)
+        .map(|url| url.expose().parse())
+        .collect::<Result<_, _>>()
+        .map_err(|error| format!("{error}"))?;
     let settings = RpcSettings {
-        url,
+        urls,
+        chain_id: deployment.chain_id,
+        quorum: deployment.rpc.quorum,
         timeout: Duration::from_millis(deployment.rpc.timeout_ms),
         poll_interval: Duration::from_millis(deployment.rpc.poll_interval_ms),
         log_range_blocks_max: deployment.rpc.log_range_blocks_max,

@@ -122,7 +122,7 @@ impl World {
 
     fn keeps_its_promises(&self, snapshot: &Snapshot, intent: &Intent, result: &SimulatedCall) {
         assert!(result.success, "{}: {:?}", intent.why, self.adapter.classify(&result.output));
-        let effects = self.adapter.effects_in(&snapshot.book, &result.logs);
+        let effects = self.adapter.effects(&snapshot.book, &result.logs);
         assert!(effects.iter().all(|effect| effect.scope().as_ref() == Some(&intent.scope)), "{effects:?}");
         for promise in &intent.promises {
             let sum: U256 = effects.iter().map(|effect| measure(promise, effect)).sum();

@@ -115,7 +115,9 @@ impl World {
         let registry = Registry::new();
         let deployment = "venus".parse().expect("a name");
         let settings = RpcSettings {
-            url: anvil.http_url().parse().expect("a URL"),
+            urls: vec![anvil.http_url().parse().expect("a URL")],
+            chain_id: 31337,
+            quorum: 1,
             timeout: Duration::from_secs(20),
             poll_interval: Duration::from_millis(100),
             log_range_blocks_max: 1_000,

@@ -2,8 +2,8 @@
 //! has one test of its protocol's name, which `make e2e PROTOCOL=name` runs alone.
 
 mod aave_v3;
-#[allow(dead_code, reason = "not every protocol's module needs all of it")]
 mod harness;
 mod morpho_blue;
 mod morpho_blue_scenes;
+mod perp_v2;
 mod venus;

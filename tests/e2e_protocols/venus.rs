@@ -152,6 +152,28 @@ impl Venus {
         Ok(())
     }
 
+    /// Every account supplies in one market of one pool and borrows in one or two: some far above the pool's least
+    /// collateral, some near it.
+    async fn portfolios(&self, chain: &Chain, dice: &mut Dice) -> Result<()> {
+        for (number, account) in self.accounts.iter().copied().enumerate() {
+            let pool = &self.places.pools[number % 2];
+            let markets: Vec<Market> = pool.markets.values().copied().collect();
+            let collateral = *dice.pick(&markets);
+            let dollars = if dice.chance(35) { dice.between(450, 950) } else { dice.between(1_000, 5_000) };
+            let mint_amount = self.worth(chain, collateral, dollars).await?;
+            chain.send(account, collateral.vtoken, VToken::mintCall { mintAmount: mint_amount }.abi_encode()).await?;
+            let enter = Comptroller::enterMarketsCall { vTokens: vec![collateral.vtoken] };
+            chain.send(account, pool.comptroller, enter.abi_encode()).await?;
+            chain.mine().await?;
+            for _ in 0..dice.between(1, 2) {
+                let debt = *dice.pick(&markets);
+                self.borrow(chain, dice, account, pool, debt).await?;
+                chain.mine().await?;
+            }
+        }
+        Ok(())
+    }
+
     /// One action of one account.
     async fn one(&self, chain: &Chain, dice: &mut Dice) -> Result<()> {
         let account = *dice.pick(&self.accounts);
@@ -248,7 +270,7 @@ impl Playground for Venus {
         }
     }
 
-    async fn deploy(chain: &Chain, deployed: Value, keeper: Address, _dice: &mut Dice) -> Result<Self> {
+    async fn deploy(chain: &Chain, deployed: Value, keeper: Address, dice: &mut Dice) -> Result<Self> {
         let places: Places = serde_json::from_value(deployed)?;
         let known: Vec<Address> = chain.anvil.request("eth_accounts", json!([])).await?;
         let (competitor, accounts) = (known[1], known[2..].to_vec());
@@ -268,6 +290,7 @@ impl Playground for Venus {
             }
             chain.mine().await?;
         }
+        venus.portfolios(chain, dice).await?;
         Ok(venus)
     }
 
@@ -311,7 +334,8 @@ impl Playground for Venus {
             self.one(chain, dice).await?;
         }
         if dice.chance(5) {
-            let tokens: Vec<Address> = self.places.tokens.values().copied().collect();
+            // Auctions take the fund's value for an amount of its token: the dollar stays a dollar.
+            let tokens = ["eth", "btc", "gov"].map(|name| self.places.tokens[name]);
             let thousandths = dice.between(995, 1_005);
             self.set_price(chain, *dice.pick(&tokens), thousandths).await?;
         }

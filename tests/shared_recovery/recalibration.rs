@@ -38,12 +38,18 @@ struct Outcome {
 }
 
 /// Moves from minute to minute, basis points: 8 of calm, 10 of unrest, the fall, and calm for as long as it takes.
-fn moves() -> Vec<i64> {
+fn restless() -> Vec<i64> {
     let calm = [10, -10, 5, -5, 10, -10, 5, -5];
     let unrest = [90, -110, 120, -130, 100, -140, 130, -120, 110, -150];
     let fall = [-300, -700, -900, -600, 200, -800];
     let after = std::iter::repeat_n([10, -10], 25).flatten();
     calm.into_iter().chain(unrest).chain(fall).chain(after).collect()
+}
+
+/// One gap out of a calm that never broke.
+fn out_of_the_blue() -> Vec<i64> {
+    let calm = |minutes: usize| std::iter::repeat_n([10, -10], minutes / 2).flatten();
+    calm(18).chain([-1_200]).chain(calm(50)).collect()
 }
 
 fn band() -> Band {
@@ -60,22 +66,7 @@ fn band() -> Band {
 
 #[test]
 fn the_controller_lowers_bad_debt_and_tips_nobody_over() {
-    let without = in_a_world(async |world| play(&world, false).await);
-    let with = in_a_world(async |world| play(&world, true).await);
-    println!("controller   bad debt  bankrupt  liquidations  notional opened  steps  tipped  margin max  margin end");
-    for (name, o) in [("without", &without), ("with", &with)] {
-        println!(
-            "{name:<9} {:>11} {:>9} {:>13} {:>16} {:>6} {:>7} {:>8} bps {:>7} bps",
-            tokens(o.bad_debt),
-            o.bankrupt,
-            o.liquidations,
-            tokens(o.notional),
-            o.steps,
-            o.tipped,
-            o.margin_bps_max,
-            o.margin_bps_end
-        );
-    }
+    let [without, with] = compare("unrest first", &restless());
     assert!(with.bad_debt < without.bad_debt, "bad debt falls");
     // Less is opened under higher margins; a unit of it has to be safer, too.
     assert!(with.bad_debt * without.notional < without.bad_debt * with.notional, "per notional as well");
@@ -86,7 +77,32 @@ fn the_controller_lowers_bad_debt_and_tips_nobody_over() {
     assert!(rest <= u32::from(MAINTENANCE_BPS), "relaxed after calm");
 }
 
-async fn play(world: &World, controlled: bool) -> Result<Outcome> {
+/// What it cannot do: nothing announces this gap, and it has to leave the damage as it is.
+#[test]
+fn a_gap_out_of_the_blue_finds_the_old_margin() {
+    let [without, with] = compare("out of the blue", &out_of_the_blue());
+    assert!(!without.bad_debt.is_zero());
+    assert_eq!(with.bad_debt, without.bad_debt, "neither better nor worse");
+    assert_eq!(with.tipped, 0, "no step makes a healthy account liquidatable");
+}
+
+/// Plays the same prices without and with the controller, each on a chain of its own, and prints both.
+fn compare(name: &str, moves: &[i64]) -> [Outcome; 2] {
+    let outcomes = [false, true].map(|controlled| in_a_world(async |world| play(&world, controlled, moves).await));
+    let mut table =
+        format!("{name}: bad debt  bankrupt  liquidations  notional opened  steps  tipped  margin max  at end\n");
+    for (name, o) in ["without", "with"].iter().zip(&outcomes) {
+        let (bad_debt, notional) = (tokens(o.bad_debt), tokens(o.notional));
+        table += &format!(
+            "{name:<12} {bad_debt:>12} {:>9} {:>13} {notional:>16} {:>6} {:>7} {:>7} bps {:>4} bps\n",
+            o.bankrupt, o.liquidations, o.steps, o.tipped, o.margin_bps_max, o.margin_bps_end
+        );
+    }
+    println!("{table}");
+    outcomes
+}
+
+async fn play(world: &World, controlled: bool, moves: &[i64]) -> Result<Outcome> {
     let mut price = 1_000_000u64;
     let venue = world.venue(price, 2 * MAINTENANCE_BPS).await?;
     let limits = IRiskSteward::Bounds {
@@ -101,7 +117,7 @@ async fn play(world: &World, controlled: bool) -> Result<Outcome> {
     let (mut prices, mut traders, mut trace) = (vec![U256::from(price)], Vec::new(), Trace::default());
     let mut outcome =
         Outcome { margin_bps_max: MAINTENANCE_BPS, margin_bps_end: MAINTENANCE_BPS, ..Outcome::default() };
-    for (minute, moved) in (1u64..).zip(moves()) {
+    for (minute, moved) in (1u64..).zip(moves.iter().copied()) {
         price = u64::try_from(i64::try_from(price)? * (10_000 + moved) / 10_000)?;
         prices.push(U256::from(price));
         world.anvil.set_next_timestamp(GENESIS + 3_600 + (minute * (MINUTE + 30))).await?;

@@ -164,7 +164,7 @@ impl Adapter for VenueAdapter {
         Refusal { disposition, reason }
     }
 
-    fn effects(&self, logs: &[Log]) -> Vec<Effect> {
+    fn effects(&self, _: &Book, logs: &[Log]) -> Vec<Effect> {
         let paid = logs.iter().filter(|log| log.address == VENUE && log.topics == [PAID]);
         paid.map(|log| {
             let (unit, amount) = log.data.split_at(log.data.len() - 32);

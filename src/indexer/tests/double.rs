@@ -137,7 +137,7 @@ impl Adapter for Double {
         Refusal { disposition: Disposition::Bug, reason: String::new() }
     }
 
-    fn effects(&self, _: &[Log]) -> Vec<Effect> {
+    fn effects(&self, _: &Book, _: &[Log]) -> Vec<Effect> {
         vec![]
     }
 

@@ -149,11 +149,7 @@ impl Adapter for MorphoBlue {
         refusal::classify(revert)
     }
 
-    fn effects(&self, logs: &[Log]) -> Vec<Effect> {
-        effects::effects(&self.settings, &Book::default(), logs)
-    }
-
-    fn effects_in(&self, book: &Book, logs: &[Log]) -> Vec<Effect> {
+    fn effects(&self, book: &Book, logs: &[Log]) -> Vec<Effect> {
         effects::effects(&self.settings, book, logs)
     }
 

@@ -147,11 +147,7 @@ impl Adapter for PerpV2 {
         refusal::classify(revert)
     }
 
-    fn effects(&self, logs: &[Log]) -> Vec<Effect> {
-        effects::effects(&self.settings, U256::MAX, logs)
-    }
-
-    fn effects_in(&self, book: &Book, logs: &[Log]) -> Vec<Effect> {
+    fn effects(&self, book: &Book, logs: &[Log]) -> Vec<Effect> {
         let fund = state::find::<Fund>(book, ONLY).ok().flatten().unwrap_or_default();
         let capacity = cases::FundNow::of(&self.settings, &fund).unwrap_or_default().capacity;
         effects::effects(&self.settings, positive_part(capacity), logs)

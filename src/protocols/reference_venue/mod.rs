@@ -143,7 +143,7 @@ impl Adapter for ReferenceVenue {
         refusal::classify(revert)
     }
 
-    fn effects(&self, logs: &[Log]) -> Vec<Effect> {
+    fn effects(&self, _: &Book, logs: &[Log]) -> Vec<Effect> {
         effects::effects(&self.settings, logs)
     }
 

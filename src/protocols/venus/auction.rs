@@ -2,7 +2,7 @@
 //!
 //! | stage, as events tell it | offered | when |
 //! |---|---|---|
-//! | none, or ended | start | bad debt reaches the least, the fund holds something, auctions are not paused |
+//! | none, or ended | start | bad debt reaches the least, the fund holds what it would promise, auctions are not paused |
 //! | started, no bid | first bid | until it is stale; none if the fund could not pay the winner |
 //! | started, no bid, stale | restart | as start |
 //! | started, a bid stands | close | once the time for a next bid has passed |
@@ -127,6 +127,10 @@ impl Stage<'_> {
             found.shortages.push(stands(self.segment, format!("bad debt of {owed} stands: {obstacle}")));
             return;
         }
+        if let Some(promised) = self.promised(found.fund.spendable).filter(|promised| *promised > self.fund.reserves) {
+            found.shortages.push(self.blocked(format!("an auction would promise {promised}")));
+            return;
+        }
         let comptroller = self.ahead.comptroller;
         let (data, why) = match kind {
             IntentKind::RestartAuction => (
@@ -147,20 +151,30 @@ impl Stage<'_> {
         found.intents.push(intent);
     }
 
+    /// What an auction that starts now puts up of the fund: all of its value, or the bad debt with the incentive.
+    fn promised(&self, value: U256) -> Option<U256> {
+        let incentive = self.owed.checked_mul(self.house.incentive_bps)? / BPS;
+        Some(self.owed.checked_add(incentive)?.min(value))
+    }
+
+    /// The fund's token is worth more than a dollar, or the fund has shrunk.
+    fn blocked(&self, promise: String) -> Shortage {
+        let Fund { asset, reserves, .. } = &self.fund;
+        Shortage {
+            kind: ShortageKind::FundBlocks,
+            subject: format!("segment {}", self.segment),
+            detail: format!(
+                "{promise} units of {asset} and the risk fund holds {reserves}: its close would be refused, refill the fund"
+            ),
+        }
+    }
+
     /// The first bid, at the bound: it pays the most that the incentive leaves room for.
     fn bid(&self, auction: &Auction, found: &mut BadDebt) {
         let bps = auction.first_bid_bps.max(U256::ONE);
         let won = if auction.by_debt { auction.fund } else { part(auction.fund, bps) };
         if won > self.fund.reserves {
-            let (held, asset) = (self.fund.reserves, self.fund.asset);
-            found.shortages.push(Shortage {
-                kind: ShortageKind::FundBlocks,
-                subject: format!("segment {}", self.segment),
-                detail: format!(
-                    "the auction promises {won} units of {asset} and the risk fund holds {held}: its close would be refused, \
-                     refill the fund"
-                ),
-            });
+            found.shortages.push(self.blocked(format!("the auction promises {won}")));
             return;
         }
         let mut capital = Vec::new();
@@ -196,12 +210,7 @@ impl Stage<'_> {
         }
         let won = if auction.by_debt { auction.fund } else { part(auction.fund, auction.bid_bps) };
         if won > self.fund.reserves {
-            let held = self.fund.reserves;
-            found.shortages.push(Shortage {
-                kind: ShortageKind::FundBlocks,
-                subject: format!("segment {}", self.segment),
-                detail: format!("the bidder is owed {won} units of the risk fund, which holds {held}: refill it"),
-            });
+            found.shortages.push(self.blocked(format!("the auction owes its bidder {won}")));
             return;
         }
         let comptroller = self.ahead.comptroller;

@@ -188,11 +188,7 @@ impl Adapter for Venus {
     }
 
     /// Without a book only the auction house's logs are understood.
-    fn effects(&self, logs: &[Log]) -> Vec<Effect> {
-        self.effects_in(&Book::default(), logs)
-    }
-
-    fn effects_in(&self, book: &Book, logs: &[Log]) -> Vec<Effect> {
+    fn effects(&self, book: &Book, logs: &[Log]) -> Vec<Effect> {
         effects::effects(&self.settings, book, logs)
     }
 

@@ -14,7 +14,7 @@ use super::{
         reads, refusal,
         state::{self, Price},
     },
-    market::{Dice, Market, log_of},
+    market::{Dice, Market, Seen, log_of},
 };
 use crate::{
     demo::contracts,
@@ -24,7 +24,7 @@ use crate::{
     types::{Address, Bytes, U256},
 };
 
-const ACTIONS: u32 = 420;
+const ACTIONS: u32 = 480;
 /// Random prices and times after every so many actions.
 const CASES_EVERY: u32 = 6;
 
@@ -40,8 +40,8 @@ struct Compared {
     choices: usize,
 }
 
-/// Random accounts over a real market, the views probed on the way, and at random prices and times in between the same
-/// integers for accounts and for liquidations. Liquidations are simulated: hardly any is due in the life of these accounts.
+/// Random accounts over a real market: every kind of action, the views probed on the way, and at random prices and times
+/// in between the same integers for accounts and for liquidations.
 #[tokio::test(flavor = "multi_thread")]
 async fn accounts_and_liquidations_are_the_pools_to_the_last_unit() {
     if !contracts::at_hand(NAME) {
@@ -65,8 +65,10 @@ async fn accounts_and_liquidations_are_the_pools_to_the_last_unit() {
     }
     assert_eq!(market.differences().await, Vec::<String>::new());
     assert_eq!(market.umbrella().await, market.keeper);
-    println!("{succeeded} of {ACTIONS} actions succeeded; {compared:?}");
+    println!("{succeeded} of {ACTIONS} actions succeeded; {:?}; {compared:?}", market.seen);
     assert!(succeeded > ACTIONS / 2);
+    let Seen { in_a_tokens, deficits, covers } = market.seen;
+    assert!(in_a_tokens > 2 && deficits > 2 && covers > 0, "{:?}", market.seen);
     let Compared { accounts, liquidatable, with_debt_in_category, liquidations, with_deficit, dust, choices } =
         compared;
     assert!(accounts >= 2_000 && liquidatable >= 200 && with_debt_in_category >= 100, "{accounts} accounts compared");

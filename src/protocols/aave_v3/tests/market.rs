@@ -4,17 +4,18 @@
 use alloy::{
     primitives::{B256, U64, keccak256},
     sol,
-    sol_types::SolCall,
+    sol_types::{SolCall, SolEvent},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::super::{
     AaveV3, NAME, Settings,
-    abi::IPoolAddressesProvider,
+    abi::{IPool, IPoolAddressesProvider},
+    choice,
     margin::{Account, ReserveNow},
     reads::UMBRELLA,
-    state,
+    state::{self, Reserve},
 };
 use crate::{
     demo::{
@@ -22,7 +23,7 @@ use crate::{
         contracts,
     },
     positions::{Book, Delta, Snapshot},
-    protocols::{Adapter, Read},
+    protocols::{Adapter, Read, records},
     types::{Address, BlockRef, Bytes, Call, CallOutcome, Log, LogFilter, U256},
 };
 
@@ -116,8 +117,28 @@ pub(super) struct Market {
     pub(super) book: Book,
     pub(super) block: BlockRef,
     pub(super) deltas: Vec<Delta>,
+    /// What the logs told of.
+    pub(super) seen: Seen,
     /// Prices as they were told last.
     prices: Vec<U256>,
+}
+
+/// Rare events of a run, so that one without them fails.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seen {
+    pub(super) in_a_tokens: usize,
+    pub(super) deficits: usize,
+    pub(super) covers: usize,
+}
+
+impl Seen {
+    fn note(&mut self, log: &Log) {
+        let paid_out = IPool::LiquidationCall::decode_raw_log(&log.topics, &log.data);
+        self.in_a_tokens += usize::from(paid_out.is_ok_and(|event| event.receiveAToken));
+        let topic = log.topics.first().copied();
+        self.deficits += usize::from(topic == Some(IPool::DeficitCreated::SIGNATURE_HASH));
+        self.covers += usize::from(topic == Some(IPool::DeficitCovered::SIGNATURE_HASH));
+    }
 }
 
 impl Market {
@@ -142,8 +163,18 @@ impl Market {
         let prices = deployed.reserves.iter().map(|reserve| reserve.price.parse().unwrap()).collect();
         let block = block_at(&anvil, 0).await;
         let adapter = AaveV3::new(settings);
-        let market =
-            Self { anvil, deployed, adapter, users, keeper, book: Book::default(), block, deltas: vec![], prices };
+        let market = Self {
+            anvil,
+            deployed,
+            adapter,
+            users,
+            keeper,
+            book: Book::default(),
+            block,
+            deltas: vec![],
+            seen: Seen::default(),
+            prices,
+        };
         market.fund().await;
         market
     }
@@ -211,13 +242,13 @@ impl Market {
         let amount = self.amount(dice, at);
         let max = U256::MAX;
         let pool = self.deployed.pool;
-        match dice.below(24) {
+        match dice.below(28) {
             0..=5 => {
                 self.send(user, pool, IActions::supplyCall { asset, amount, onBehalfOf: user, referralCode: 0 }).await
             }
             6 => self.send(user, pool, IActions::withdrawCall { asset, amount: max, to: user }).await,
             7..=8 => self.send(user, pool, IActions::withdrawCall { asset, amount, to: user }).await,
-            9..=13 => {
+            9..=13 | 24..=25 => {
                 let amount = self.borrowable(user, at, 30 + dice.below(71));
                 let interestRateMode = U256::from(2);
                 let borrow =
@@ -248,24 +279,48 @@ impl Market {
             }
             21 => self.send(user, pool, IActions::mintToTreasuryCall { assets: vec![asset] }).await,
             22 => {
-                let price = self.prices[at] * U256::from(60 + dice.below(60)) / U256::from(100);
+                let price = self.prices[at] * U256::from(70 + dice.below(110)) / U256::from(100);
                 self.reprice(at, price.max(U256::ONE)).await;
                 true
             }
-            _ => {
-                let debtAsset = dice.pick(&self.deployed.reserves).asset;
-                let borrower = *dice.pick(&self.users);
-                let receiveAToken = dice.below(3) > 0;
-                let call = IActions::liquidationCallCall {
-                    collateralAsset: asset,
-                    debtAsset,
-                    borrower,
-                    debtToCover: max,
-                    receiveAToken,
-                };
-                self.send(self.keeper, pool, call).await
-            }
+            23 => self.cover().await,
+            _ => self.liquidate_somebody(at, dice).await,
         }
+    }
+
+    /// Covers what deficits there are.
+    async fn cover(&self) -> bool {
+        let mut covered = false;
+        for (_, reserve) in records::all::<Reserve>(&self.book).filter(|(_, reserve)| !reserve.deficit.is_zero()) {
+            let call = IActions::eliminateReserveDeficitCall { asset: reserve.asset, amount: U256::MAX };
+            covered |= self.send(self.keeper, self.deployed.pool, call).await;
+        }
+        covered
+    }
+
+    /// Liquidates the first account that can be, for aTokens or what is under them. If there is none, a price falls.
+    async fn liquidate_somebody(&mut self, at: usize, dice: &mut Dice) -> bool {
+        let snapshot = self.snapshot();
+        for user in &self.users {
+            let Some(unit) = snapshot.book.unit(&state::unit_key(*user)) else { continue };
+            let account = Account::of(&snapshot, unit, |id| ReserveNow::load(&snapshot, id)).unwrap();
+            let choices = choice::choices(&account, snapshot.block.timestamp, true);
+            if choices.is_empty() {
+                continue;
+            }
+            let choice = dice.pick(&choices);
+            let call = IActions::liquidationCallCall {
+                collateralAsset: choice.collateral.now.reserve.asset,
+                debtAsset: choice.debt.now.reserve.asset,
+                borrower: *user,
+                debtToCover: choice.cover,
+                receiveAToken: dice.below(2) == 0,
+            };
+            return self.send(self.keeper, self.deployed.pool, call).await;
+        }
+        let price = self.prices[at] * U256::from(30 + dice.below(50)) / U256::from(100);
+        self.reprice(at, price.max(U256::ONE)).await;
+        true
     }
 
     async fn govern(&self, dice: &mut Dice) -> bool {
@@ -373,6 +428,7 @@ impl Market {
                 logs = self::logs(&self.anvil, block.hash, &filter).await;
             };
             assert_eq!(applied.unknown_events, 0, "block {number}");
+            logs.iter().for_each(|log| self.seen.note(log));
             self.take(applied.delta);
             self.block = block;
             for round in 0.. {

@@ -3,5 +3,6 @@
 mod applying;
 mod casing;
 mod fixture;
+mod fuzzing;
 mod sending;
 mod valuing;

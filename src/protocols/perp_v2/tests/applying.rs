@@ -24,13 +24,13 @@ const BALANCES: Address = Address::repeat_byte(2);
 const VAULT: Address = Address::repeat_byte(5);
 const FUND: Address = Address::repeat_byte(6);
 const REGISTRY: Address = Address::repeat_byte(7);
-const TOKEN: Address = Address::repeat_byte(9);
-const BASE: Address = Address::repeat_byte(0xb0);
-const POOL: Address = Address::repeat_byte(0xb1);
-const TRADER: Address = Address::repeat_byte(0x7a);
+pub(super) const TOKEN: Address = Address::repeat_byte(9);
+pub(super) const BASE: Address = Address::repeat_byte(0xb0);
+pub(super) const POOL: Address = Address::repeat_byte(0xb1);
+pub(super) const TRADER: Address = Address::repeat_byte(0x7a);
 const MARKET: MarketId = MarketId(0);
 
-fn adapter() -> PerpV2 {
+pub(super) fn adapter() -> PerpV2 {
     let at = |byte: u8| Address::repeat_byte(byte).to_string();
     let settings = json!({
         "clearing_house": at(1), "account_balance": at(2), "exchange": at(3), "order_book": at(4), "vault": at(5),
@@ -39,7 +39,7 @@ fn adapter() -> PerpV2 {
     PerpV2::new(Settings::try_from(settings).unwrap())
 }
 
-fn block() -> BlockRef {
+pub(super) fn block() -> BlockRef {
     BlockRef { number: 9, hash: B256::ZERO, parent_hash: B256::ZERO, timestamp: 1_000 }
 }
 
@@ -50,11 +50,11 @@ fn log(address: Address, event: &(impl SolEvent + IntoLogData)) -> Log {
     Log { address, topics, data, block_number: 9, block_hash: B256::ZERO, tx_hash, log_index: 3 }
 }
 
-fn listed() -> Log {
+pub(super) fn listed() -> Log {
     log(REGISTRY, &IMarketRegistry::PoolAdded { baseToken: BASE, feeRatio: U24::from(10_000), pool: POOL })
 }
 
-fn deposited(trader: Address, amount: u64) -> Log {
+pub(super) fn deposited(trader: Address, amount: u64) -> Log {
     log(VAULT, &IVault::Deposited { collateralToken: TOKEN, trader, amount: U256::from(amount) })
 }
 
@@ -62,7 +62,7 @@ fn realised(trader: Address, amount: i64) -> Log {
     log(BALANCES, &IAccountBalance::PnlRealized { trader, amount: I256::try_from(amount).unwrap() })
 }
 
-fn position(size: i64, open_notional: i64) -> Log {
+pub(super) fn position(size: i64, open_notional: i64) -> Log {
     let int = |x: i64| I256::try_from(x).unwrap();
     let event = IClearingHouse::PositionChanged {
         trader: TRADER,
@@ -77,7 +77,7 @@ fn position(size: i64, open_notional: i64) -> Log {
     log(HOUSE, &event)
 }
 
-fn liquidity(lower: i16, liquidity: i64, base: i64) -> Log {
+pub(super) fn liquidity(lower: i16, liquidity: i64, base: i64) -> Log {
     let event = IClearingHouse::LiquidityChanged {
         maker: TRADER,
         baseToken: BASE,
@@ -92,7 +92,7 @@ fn liquidity(lower: i16, liquidity: i64, base: i64) -> Log {
     log(HOUSE, &event)
 }
 
-fn after(logs: &[Log]) -> Result<(Book, Applied), ApplyError> {
+pub(super) fn after(logs: &[Log]) -> Result<(Book, Applied), ApplyError> {
     let mut book = Book::default();
     let applied = adapter().apply(&book, &block(), logs)?;
     book.apply(&applied.delta).unwrap();

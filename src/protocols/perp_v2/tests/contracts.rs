@@ -40,6 +40,10 @@ struct Scene {
     /// (account, block) pairs whose every figure was held against the contracts.
     cases: u64,
     succeeded: u64,
+    /// Cases of accounts that can be liquidated, that are worth less than nothing, and that have orders then.
+    liquidatable: u64,
+    bankrupt: u64,
+    liquidatable_with_orders: u64,
     /// Intents that were offered, and how many of them were carried out.
     offers: u64,
     taken: u64,
@@ -62,7 +66,18 @@ impl Scene {
             }
             chain.mine(1).await;
         }
-        Self { chain, random: Random(2_026), prices, cases: 0, succeeded: 0, offers: 0, taken: 0 }
+        Self {
+            chain,
+            random: Random(2_026),
+            prices,
+            cases: 0,
+            succeeded: 0,
+            liquidatable: 0,
+            bankrupt: 0,
+            liquidatable_with_orders: 0,
+            offers: 0,
+            taken: 0,
+        }
     }
 
     fn account(&self, at: usize) -> Address {
@@ -75,13 +90,25 @@ impl Scene {
 
     /// A wide range around the present price, so that the pools can trade.
     async fn seed(&mut self) {
+        // The mark price needs observations of the pools that are old enough.
+        self.chain.mine(2_000).await;
+        let mut added = Vec::new();
         for market in 0..self.prices.len() {
             let price = self.prices[market];
             let tick = tick_of(price);
-            self.add(MAKERS.start, market, 3_000_000, tick - 20_000, tick + 20_000).await;
+            added.push(self.add(MAKERS.start, market, 3_000_000, tick - 20_000, tick + 20_000).await);
         }
         self.chain.mine(1).await;
+        for order in added {
+            assert!(self.chain.succeeded(order).await, "nothing to trade against");
+        }
         self.chain.mine(2_000).await;
+        for at in TRADERS {
+            let (token, amount) = (self.chain.at.settlement_token, usdc(1_000));
+            self.chain.send(self.account(at), self.chain.at.vault, IUser::depositCall { token, amount }).await;
+            self.open(at, at % 2, at % 3 == 0, 8_500).await;
+        }
+        self.chain.mine(5).await;
     }
 
     async fn add(&mut self, from: usize, market: usize, quote: u64, lower: i32, upper: i32) -> B256 {
@@ -208,6 +235,25 @@ impl Scene {
     }
 
     /// A large trade moves a pool, and the index goes with it: what makes accounts liquidatable.
+    /// Every trader opens a position, or an order around the price, as large as its free collateral allows.
+    async fn risk_all(&mut self) {
+        for at in TRADERS {
+            let call = IVault::getFreeCollateralByRatioCall { trader: self.account(at), ratio: U24::from(100_000) };
+            let call = Call::new(self.chain.at.vault, call.abi_encode());
+            let CallOutcome::Returned(free) = self.chain.call(&call, self.chain.snapshot().block.hash).await else {
+                panic!("a view reverts")
+            };
+            let free = I256::try_from_be_slice(&free).unwrap().max(I256::ZERO).unsigned_abs() / usdc(1);
+            let (market, quote) = (at % self.prices.len(), free.to::<u64>() * 9);
+            if at % 3 == 0 {
+                let tick = tick_of(self.prices[market]);
+                self.add(at, market, quote / 2, tick - 1_000, tick + 1_000).await;
+            } else {
+                self.open(at, market, at % 5 == 0, quote).await;
+            }
+        }
+    }
+
     async fn push(&mut self) -> B256 {
         let (market, sell) = (self.random.below(self.prices.len() as u64) as usize, self.random.below(3) > 0);
         self.prices[market] = self.prices[market] * if sell { 92 } else { 107 } / 100;
@@ -255,6 +301,9 @@ impl Scene {
             let call = IClearingHouse::liquidateCall { trader: unit.owner, baseToken: base, positionSize: I256::ZERO };
             let call = Call::new(self.chain.at.clearing_house, call.abi_encode());
             let account = Account::of(unit).unwrap();
+            self.liquidatable += u64::from(liquidatable);
+            self.bankrupt += u64::from(standing.equity.is_negative());
+            self.liquidatable_with_orders += u64::from(liquidatable && !account.orders.is_empty());
             if account.orders.is_empty() {
                 let answer = self.chain.call_from(self.account(LIQUIDATOR), &call, snapshot.block.hash).await;
                 let refused = matches!(&answer, CallOutcome::Reverted(why) if mentions(why, "CH_EAV"));
@@ -292,7 +341,7 @@ impl Scene {
         if self.chain.succeeded(hash).await {
             self.taken += 1;
             let logs = self.chain.logs_of(hash).await;
-            keeps_its_promises(step, &self.chain.adapter.effects_in(&snapshot.book, &logs));
+            keeps_its_promises(step, &self.chain.adapter.effects(&snapshot.book, &logs));
         }
     }
 }
@@ -365,6 +414,7 @@ async fn random_portfolios_give_the_contracts_own_integers() {
     }
     let mut scene = Scene::new().await;
     scene.seed().await;
+    let mut pushes = Vec::new();
     for round in 0..100_u64 {
         let count = 1 + scene.random.below(6);
         let mut sent = Vec::new();
@@ -374,8 +424,11 @@ async fn random_portfolios_give_the_contracts_own_integers() {
         if round % 7 == 3 {
             scene.move_prices(97).await;
         }
-        if round % 6 == 5 {
-            sent.push(scene.push().await);
+        match round % 10 {
+            2 => scene.risk_all().await,
+            // Two in a row, with the index at once: too much for those who risk all.
+            4 | 5 => pushes.push(scene.push().await),
+            _ => {}
         }
         if round == 50 {
             let (owner, config) = (scene.chain.at.owner, scene.chain.at.clearing_house_config);
@@ -389,13 +442,29 @@ async fn random_portfolios_give_the_contracts_own_integers() {
             scene.succeeded += u64::from(scene.chain.succeeded(hash).await);
         }
         scene.compare().await;
-        scene.take_an_offer().await;
+        if round % 10 > 6 {
+            scene.take_an_offer().await;
+        }
     }
     close_second_market(&mut scene).await;
+    let mut pushed = 0;
+    for hash in &pushes {
+        pushed += u64::from(scene.chain.succeeded(*hash).await);
+    }
+    assert!(2 * pushed >= pushes.len() as u64, "{pushed} of {} pushes moved a pool", pushes.len());
     println!(
-        "cases {}, actions that succeeded {}, intents offered {}, carried out {}",
-        scene.cases, scene.succeeded, scene.offers, scene.taken
+        "cases {}, liquidatable {} (with orders {}), bankrupt {}, actions that succeeded {}, intents offered {}, carried out {}",
+        scene.cases,
+        scene.liquidatable,
+        scene.liquidatable_with_orders,
+        scene.bankrupt,
+        scene.succeeded,
+        scene.offers,
+        scene.taken
     );
+    assert!(scene.offers >= 20 && scene.taken >= 10, "{} offers, {} taken", scene.offers, scene.taken);
+    let [liquidatable, with_orders, bankrupt] = [scene.liquidatable, scene.liquidatable_with_orders, scene.bankrupt];
+    assert!(liquidatable >= 100 && with_orders >= 10 && bankrupt >= 5, "{liquidatable}, {with_orders}, {bankrupt}");
     assert!(scene.cases >= 2_000, "only {} cases", scene.cases);
     assert!(scene.succeeded >= 100, "only {} actions did anything", scene.succeeded);
     assert_eq!(scene.chain.unknown_events, 0);

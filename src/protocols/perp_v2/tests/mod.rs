@@ -1,4 +1,5 @@
 mod applying;
 mod chain;
 mod contracts;
+mod fuzzing;
 mod refusing;

@@ -10,6 +10,7 @@ use super::{
     fixture::*,
 };
 use crate::{
+    positions::Book,
     protocols::{Adapter, Disposition, Parties, adapter, known_adapters},
     recovery::{Action, Contribution, Deleveraging, Effect, Fill, Step, Tier},
     types::{Address, B256, Bytes, MarketId, U256, UnitKey},
@@ -245,7 +246,7 @@ fn a_liquidation_books_what_the_accounts_own_margin_paid() {
     ] {
         let logs = [cash(1, owner(2), 0), of_venue(&liquidated(realised, fee, equity_after))];
         let expected = Effect::Liquidated { unit: key(1, 2), loss: uint(loss), fee: uint(fee) };
-        assert_eq!(venue().effects(&logs), [expected], "{realised} {fee} {equity_after}");
+        assert_eq!(venue().effects(&Book::default(), &logs), [expected], "{realised} {fee} {equity_after}");
     }
 }
 
@@ -272,7 +273,7 @@ fn effects_are_booked_in_order_and_each_once() {
         log(STEWARD, &IRiskSteward::MarginMoved { market: 1, maintenanceMarginBps: 600, initialMarginBps: 1_200 }),
         of_venue(&IClearinghouse::MarginSet { market: 1, maintenanceMarginBps: 600, initialMarginBps: 1_200 }),
     ];
-    let effects = venue().effects(&logs);
+    let effects = venue().effects(&Book::default(), &logs);
     assert_eq!(
         effects,
         [
@@ -289,7 +290,7 @@ fn effects_are_booked_in_order_and_each_once() {
 fn other_contracts_logs_have_no_effect() {
     let mut foreign = of_venue(&liquidated(-100, 0, 0));
     foreign.address = STEWARD;
-    assert_eq!(venue().effects(&[cash(1, owner(2), 0), foreign]), []);
+    assert_eq!(venue().effects(&Book::default(), &[cash(1, owner(2), 0), foreign]), []);
 }
 
 #[test]

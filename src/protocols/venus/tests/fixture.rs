@@ -126,6 +126,8 @@ pub(super) struct Chain {
     pub(super) prices: BTreeMap<Address, U256>,
     /// Reserves of each pool in the risk fund, dollars × 1e18.
     pub(super) fund: U256,
+    /// Price of the fund's token, × 1e18.
+    pub(super) fund_price: U256,
 }
 
 impl Chain {
@@ -134,7 +136,7 @@ impl Chain {
         let block = BlockRef { number: 0, hash: B256::ZERO, parent_hash: B256::ZERO, timestamp: 1_000_000 };
         let snapshot = Snapshot { block, book: Default::default() };
         let prices = VTOKENS.map(|vtoken| (vtoken, ONE)).into();
-        let mut chain = Self { venus: venus(), snapshot, prices, fund: U256::ZERO };
+        let mut chain = Self { venus: venus(), snapshot, prices, fund: U256::ZERO, fund_price: ONE };
         chain.block(&opening());
         chain
     }
@@ -186,7 +188,7 @@ impl Chain {
     fn price(&self, data: &[u8]) -> Option<U256> {
         match IOracle::getUnderlyingPriceCall::abi_decode(data) {
             Ok(call) => self.prices.get(&call.vToken).copied(),
-            Err(_) => Some(ONE),
+            Err(_) => Some(self.fund_price),
         }
     }
 

@@ -2,5 +2,6 @@
 
 mod applying;
 mod fixture;
+mod fuzzing;
 mod offering;
 mod random;

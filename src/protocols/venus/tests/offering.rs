@@ -198,6 +198,21 @@ fn an_auction_starts_when_it_can_pay_and_somebody_is_told_when_it_cannot() {
 }
 
 #[test]
+fn an_auction_that_could_never_be_closed_is_not_started() {
+    let mut chain = indebted(110, 40);
+    // The fund's token at a dollar and a cent: 40 tokens are put up as 40.4.
+    chain.fund_price = percent(101);
+    chain.block(&[]);
+    let offered = chain.case().offered.unwrap();
+    assert!(offered.intents.is_empty());
+    assert_eq!(offered.shortages[0].kind, ShortageKind::FundBlocks);
+    // A fund far above the debt can pay all the same.
+    chain.fund = ONE * uint(400);
+    chain.block(&[]);
+    assert_eq!(offers(&chain)[0].kind, IntentKind::StartAuction);
+}
+
+#[test]
 fn the_first_bid_pays_part_of_the_debt_for_the_whole_fund_or_the_whole_debt_for_part_of_it() {
     let mut chain = indebted(110, 40);
     started(&mut chain, true, 40, 3_305);

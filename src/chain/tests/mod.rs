@@ -21,6 +21,8 @@ use super::{
 use crate::demo::anvil::{Anvil, AnvilOptions, Mining};
 use crate::types::{Address, B256, Bytes, Call, CallOutcome, LogFilter};
 
+mod several;
+
 const UNKNOWN: B256 = B256::repeat_byte(0x11);
 
 #[tokio::test]
@@ -29,7 +31,7 @@ async fn blocks_are_read_by_number_and_hash_and_absence_is_no_error() {
     chain.mine(3).await;
     let head = chain.rpc.head().await.unwrap();
     assert_eq!(head.number, 3);
-    assert_eq!(chain.rpc.chain_id().await.unwrap(), 31337);
+    assert_eq!(chain.rpc.chain_ids().await[0].1, Ok(31337));
     assert_eq!(chain.rpc.block_by_number(3).await.unwrap(), Some(head));
     assert_eq!(chain.rpc.block_by_hash(head.hash).await.unwrap(), Some(head));
     assert_eq!(chain.rpc.block_by_number(2).await.unwrap().unwrap().hash, head.parent_hash);
@@ -249,7 +251,7 @@ async fn a_node_that_never_answers_costs_the_timeout_and_no_more() {
 async fn a_read_is_repeated_and_a_broadcast_is_not() {
     let (url, registry) =
         (misbehaving(vec![Some(OVERLOADED), Some(answer!(1, r#""result":"0x7""#))]).await, Registry::new());
-    assert_eq!(impatient(&url, &registry).await.chain_id().await.unwrap(), 7);
+    assert_eq!(impatient(&url, &registry).await.chain_ids().await[0].1, Ok(7));
     assert_eq!((count(&registry, "eth_chainId", "transport"), count(&registry, "eth_chainId", "ok")), (1, 1));
 
     let (url, registry) = (misbehaving(vec![Some(OVERLOADED)]).await, Registry::new());
