@@ -50,6 +50,18 @@ contract PoolInvariantsTest is Test {
         _handler.assertPool();
     }
 
+    function test_theHandlerReachesTheCap() public {
+        _handler.doMovePrice(0); // 200
+        _handler.doClaim(0, 0, true); // 7000 short, asks 6300 of a cap of 10 000
+        _handler.doClaim(2, 0, true); // 6400 short, would ask 5760
+        _handler.doPassBlocks(4);
+        _handler.doDraw(0);
+        _handler.doDraw(2);
+        _handler.assertPool();
+        vm.assertEq(_handler.claims(), 1, "the second is above the cap");
+        vm.assertEq(_handler.draws(), 1, "and is not paid");
+    }
+
     function _acts() private pure returns (bytes4[] memory acts) {
         acts = new bytes4[](14);
         acts[0] = acts[1] = PoolHandler.doMovePrice.selector;

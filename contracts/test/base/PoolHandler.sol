@@ -18,7 +18,7 @@ contract PoolHandler is Pooled {
 
     function setUp() public virtual override {
         super.setUp();
-        _underwrite(underwriter, 5_000);
+        _underwrite(underwriter, 12_000);
         for (uint256 k = 0; k < 2 * TRADERS; k++) {
             _long(k % 2, _trader(k), 1_000 + 300 * k);
         }
