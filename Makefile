@@ -63,6 +63,16 @@ e2e: ## The daemon on a real protocol's contracts: PROTOCOL=aave_v3, venus, morp
 	@[[ -s "$(TARGET)/e2e/$(PROTOCOL).json" ]] || { echo 'make e2e: no report was written' >&2; exit 1; }
 	@echo "report: $(TARGET)/e2e/$(PROTOCOL).json"
 
+.PHONY: recalibration
+recalibration: ## The same crash with and without the margin controller: bad debt on the reference venue's contracts
+	@tools/setup.sh rust anvil
+	$(CARGO) test --locked --test shared_recovery recalibration -- --nocapture
+
+.PHONY: shared-backstop
+shared-backstop: ## Two deployments and one pool on a private chain: who paid for what
+	@tools/setup.sh rust anvil
+	$(CARGO) test --locked --test shared_recovery pool -- --nocapture
+
 CASES := 300000
 
 .PHONY: fuzz

@@ -22,6 +22,9 @@ const PUBLISHED = [
   'IClearinghouse',
   'IRiskSteward',
   'IPriceFeed',
+  'BackstopPool',
+  'ClearinghouseMember',
+  'IBackstopPool',
 ];
 const DEPLOYED_BYTES_MAX = 24_576; // EIP-170
 

@@ -10,7 +10,9 @@
 
 mod adl;
 mod apportion;
+mod backstop;
 mod case;
+mod controller;
 mod effect;
 mod intent;
 mod ledger;
@@ -32,9 +34,13 @@ pub use adl::{
     AdlPolicy, Burden, Candidate, Demand, LeverageDraining, MinMax, ProRata, ProRataSize, Queue, QueueIndex,
     QueueProfit, RiskAware, WaterFilling, WaterFillingProfit, adl_policy, adl_policy_words,
 };
+pub use backstop::{MemberTerms, PoolClaim, PoolGrant, allocate_backstop};
 pub use case::{
     DistressedUnit, FundState, Holder, MarginBounds, MarketCase, Position, Reservations, RestingOrder, SegmentCase,
     SolventUnit,
+};
+pub use controller::{
+    Adjustment, Band, Measured, Rules, Tighter, Trace, harmless_margin_bps, runway_seconds, tipped_over, volatility_bps,
 };
 pub use effect::Effect;
 pub use intent::{

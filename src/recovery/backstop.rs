@@ -1,0 +1,219 @@
+//! What a shared backstop pool pays to deployments that fail at once.
+//!
+//! The same integer maths as the pool's contract (`contracts/src/IBackstopPool.sol`), so that a deployment claims what it
+//! will get and leaves the rest to its next tier.
+//!
+//! Invariants: the capital pays at most what it has; a member's part of the capital stays within what its cap leaves and
+//! its own part within its stake; the order of members changes nothing; when capital is scarce every claim is granted the
+//! same fraction, rounded down.
+//! Must not: decide whether a hole exists. The contract reads that itself when it is asked and when it pays.
+
+use std::collections::BTreeMap;
+
+use alloy::primitives::{Address, U256};
+
+use super::Violation;
+use crate::types::math::{mul_div_ceil, mul_div_floor};
+
+const BPS: u32 = 10_000;
+/// Money below this many bits: no sum of 2²⁴ claims overflows.
+const MONEY_BITS: usize = 200;
+const CLAIMS_MAX: usize = 1 << 24;
+
+/// What a member may still ask for, as the pool's contract has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemberTerms {
+    /// What the capital may still have outstanding for it: cap less outstanding, 0 when its premium has run out.
+    pub cap_left: U256,
+    /// Its own part of every payment, of the payment; below 10 000.
+    pub first_loss_bps: u32,
+    /// Its own money for these parts.
+    pub stake: U256,
+}
+
+/// A hole of one account, for which its deployment would claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolClaim {
+    /// The member contract.
+    pub member: Address,
+    /// What the account is short beyond its venue's own fund.
+    pub shortfall: U256,
+}
+
+/// What becomes of a claim. All figures are whole units of the pool's asset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolGrant {
+    /// What to claim: the shortfall as far as cap and stake allow.
+    pub claimed: U256,
+    /// What is paid.
+    pub paid: U256,
+    /// Of it, the member's own part.
+    pub from_stake: U256,
+}
+
+impl PoolGrant {
+    /// The part of the payment that the common capital bears.
+    pub fn from_capital(&self) -> U256 {
+        self.paid - self.from_stake
+    }
+}
+
+/// Shares `capital` among claims of one round, one grant for each claim in the order given. Claims of one member use up
+/// its cap and stake in that order.
+///
+/// # Errors
+/// An unknown member, terms that make no sense, or a figure beyond the limits.
+pub fn allocate_backstop(
+    capital: U256,
+    members: &BTreeMap<Address, MemberTerms>,
+    claims: &[PoolClaim],
+) -> Result<Vec<PoolGrant>, Violation> {
+    check(capital, members, claims)?;
+    let mut left = members.clone();
+    let mut asked = U256::ZERO;
+    let mut claimed = Vec::with_capacity(claims.len());
+    for claim in claims {
+        let terms = left.get_mut(&claim.member).ok_or_else(|| unknown(claim.member))?;
+        let amount = claim.shortfall.min(most(terms));
+        let from_capital = amount - part_floor(amount, terms.first_loss_bps);
+        terms.cap_left -= from_capital;
+        terms.stake -= part_ceil(amount, terms.first_loss_bps);
+        asked += from_capital;
+        claimed.push((amount, terms.first_loss_bps));
+    }
+    let grant = |(amount, first_loss_bps): (U256, u32)| {
+        let paid = if asked <= capital { amount } else { mul_div_floor(amount, capital, asked).unwrap_or(U256::ZERO) };
+        PoolGrant { claimed: amount, paid, from_stake: part_ceil(paid, first_loss_bps) }
+    };
+    Ok(claimed.into_iter().map(grant).collect())
+}
+
+/// The largest claim that the contract takes now. With f of 10⁴ of its own: ceil(c·f) ≤ stake exactly when
+/// c ≤ floor(stake·10⁴/f), and c − floor(c·f) ≤ cap left exactly when c ≤ floor(cap left·10⁴/(10⁴ − f)).
+fn most(terms: &MemberTerms) -> U256 {
+    let per = |amount: U256, bps: u32| mul_div_floor(amount, U256::from(BPS), U256::from(bps)).unwrap_or(U256::MAX);
+    per(terms.stake, terms.first_loss_bps).min(per(terms.cap_left, BPS - terms.first_loss_bps))
+}
+
+fn part_floor(amount: U256, bps: u32) -> U256 {
+    mul_div_floor(amount, U256::from(bps), U256::from(BPS)).unwrap_or(amount)
+}
+
+fn part_ceil(amount: U256, bps: u32) -> U256 {
+    mul_div_ceil(amount, U256::from(bps), U256::from(BPS)).unwrap_or(amount)
+}
+
+fn check(capital: U256, members: &BTreeMap<Address, MemberTerms>, claims: &[PoolClaim]) -> Result<(), Violation> {
+    let fits = |amount: U256| amount.bit_len() <= MONEY_BITS;
+    let small = fits(capital) && claims.len() < CLAIMS_MAX && claims.iter().all(|c| fits(c.shortfall));
+    let sound = |t: &MemberTerms| t.first_loss_bps < BPS && fits(t.cap_left) && fits(t.stake);
+    if !small {
+        return Err(Violation::Case("a claim or the pool's capital is beyond the limits".to_owned()));
+    }
+    match members.iter().find(|(_, terms)| !sound(terms)) {
+        Some((member, _)) => Err(Violation::Case(format!("the terms of pool member {member} are beyond the limits"))),
+        None => Ok(()),
+    }
+}
+
+fn unknown(member: Address) -> Violation {
+    Violation::Unknown(format!("pool member {member}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn member(n: u8) -> Address {
+        Address::repeat_byte(n)
+    }
+
+    fn terms(cap_left: u64, first_loss_bps: u32, stake: u64) -> MemberTerms {
+        MemberTerms { cap_left: U256::from(cap_left), first_loss_bps, stake: U256::from(stake) }
+    }
+
+    fn claim(n: u8, shortfall: u64) -> PoolClaim {
+        PoolClaim { member: member(n), shortfall: U256::from(shortfall) }
+    }
+
+    fn paid(grants: &[PoolGrant]) -> Vec<u64> {
+        grants.iter().map(|g| g.paid.to()).collect()
+    }
+
+    /// The figures of `test_twoVenuesFailAtOnceAndShareProRata` in contracts/test/Pool.t.sol.
+    #[test]
+    fn it_grants_what_the_contract_pays() {
+        let members =
+            BTreeMap::from([(member(1), terms(10_000, 1_000, 5_000)), (member(2), terms(10_000, 2_500, 5_000))]);
+        let grants = allocate_backstop(U256::from(3_000), &members, &[claim(1, 4_000), claim(2, 4_000)]).unwrap();
+        assert_eq!(paid(&grants), [1_818, 1_818]);
+        assert_eq!(grants.iter().map(|g| g.from_stake.to::<u64>()).collect::<Vec<_>>(), [182, 455]);
+    }
+
+    #[test]
+    fn cap_and_stake_clip_what_is_claimed() {
+        let members = BTreeMap::from([(member(1), terms(3_000, 1_000, 5_000)), (member(2), terms(9_000, 1_000, 99))]);
+        let holes = [claim(1, 9_000), claim(1, 9_000), claim(2, 9_000)];
+        let grants = allocate_backstop(U256::from(100_000), &members, &holes).unwrap();
+        assert_eq!(paid(&grants), [3_333, 0, 990]);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        let members = BTreeMap::from([(member(1), terms(1, 10_000, 1))]);
+        assert!(allocate_backstop(U256::ONE, &members, &[]).is_err());
+        assert!(allocate_backstop(U256::ONE, &BTreeMap::new(), &[claim(1, 1)]).is_err());
+        assert!(allocate_backstop(U256::MAX, &BTreeMap::new(), &[]).is_err());
+    }
+
+    fn world() -> impl Strategy<Value = (u64, BTreeMap<Address, MemberTerms>, Vec<PoolClaim>)> {
+        let member_terms = (0..1_000_000u64, 0..10_000u32, 0..1_000_000u64).prop_map(|(c, f, s)| terms(c, f, s));
+        let members = prop::collection::vec(member_terms, 1..6);
+        (0..2_000_000u64, members, prop::collection::vec((any::<prop::sample::Index>(), 0..1_000_000u64), 0..24))
+            .prop_map(|(capital, members, holes)| {
+                let holes = holes.into_iter().map(|(i, s)| claim(u8::try_from(i.index(members.len())).unwrap(), s));
+                let holes = holes.collect();
+                let members = (0u8..).zip(members).map(|(n, t)| (member(n), t)).collect();
+                (capital, members, holes)
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn solvent_within_caps_and_pro_rata((capital, members, holes) in world()) {
+            let capital = U256::from(capital);
+            let grants = allocate_backstop(capital, &members, &holes).unwrap();
+            let total: U256 = grants.iter().map(PoolGrant::from_capital).sum();
+            prop_assert!(total <= capital, "{total} of {capital}");
+            for (id, terms) in &members {
+                let own = || holes.iter().zip(&grants).filter(|(h, _)| h.member == *id).map(|(_, g)| g);
+                prop_assert!(own().map(PoolGrant::from_capital).sum::<U256>() <= terms.cap_left);
+                prop_assert!(own().map(|g| g.from_stake).sum::<U256>() <= terms.stake);
+            }
+            for (hole, grant) in holes.iter().zip(&grants) {
+                prop_assert!(grant.paid <= grant.claimed && grant.claimed <= hole.shortfall);
+            }
+            let scarce = grants.iter().any(|g| g.paid < g.claimed);
+            for (a, b) in grants.iter().zip(grants.iter().skip(1)) {
+                // The same fraction of each: paid/claimed differs by less than one unit on either side.
+                prop_assert!(!scarce || a.paid * b.claimed < (b.paid + U256::ONE) * a.claimed + U256::from(u8::from(a.claimed.is_zero())));
+            }
+            // Scarce capital is used up: less than two units a claim stay over.
+            prop_assert!(!scarce || capital - total < U256::from(2 * grants.len() + 1));
+        }
+
+        #[test]
+        fn the_order_of_members_changes_nothing((capital, members, holes) in world()) {
+            let capital = U256::from(capital);
+            let mut sorted: Vec<(usize, PoolClaim)> = holes.iter().copied().enumerate().collect();
+            sorted.sort_by_key(|(_, hole)| std::cmp::Reverse(hole.member)); // stable: each member's own order stays
+            let grants = allocate_backstop(capital, &members, &holes).unwrap();
+            let reordered: Vec<PoolClaim> = sorted.iter().map(|(_, hole)| *hole).collect();
+            for ((i, _), grant) in sorted.iter().zip(allocate_backstop(capital, &members, &reordered).unwrap()) {
+                prop_assert_eq!(grants[*i], grant);
+            }
+        }
+    }
+}
