@@ -12,8 +12,12 @@ fn every_example_loads_and_its_adapter_takes_its_settings() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("config");
     let url = "postgres://backstop@localhost/backstop".to_owned();
     // Keys are named, never read, by a configuration.
-    let environment: BTreeMap<String, String> =
-        [("DATABASE_URL".to_owned(), url), ("BACKSTOP_ONCALL_SECRET".to_owned(), "a secret".to_owned())].into();
+    let environment: BTreeMap<String, String> = [
+        ("DATABASE_URL".to_owned(), url),
+        ("BACKSTOP_ONCALL_SECRET".to_owned(), "a secret".to_owned()),
+        ("BACKSTOP_OPS_TOKEN".to_owned(), "sixteen letters.".to_owned()),
+    ]
+    .into();
     let mut shown = BTreeSet::new();
     for entry in std::fs::read_dir(&folder).expect("config/") {
         let path = entry.expect("a file").path();

@@ -142,7 +142,7 @@ contract BackstopPool is IBackstopPool, AccessControl, ReentrancyGuardTransient 
         _askedBy[memberId][number] += asked;
         _round.asked += asked;
         (made.round, made.amount) = (number, amount);
-        emit Claimed(number, memberId, segment, account, amount);
+        emit Claimed(number, memberId, segment, account, amount, _round.asked);
     }
 
     /// A claim is paid once. A hole that shrank takes less and leaves the rest to the capital.
@@ -161,7 +161,7 @@ contract BackstopPool is IBackstopPool, AccessControl, ReentrancyGuardTransient 
         known.outstanding += paid - own;
         emit StakeChanged(memberId, known.stake);
         _setCapital(capital - (paid - own));
-        emit Drawn(_round.number, memberId, segment, account, paid, own);
+        emit Drawn(_round.number, memberId, segment, account, paid, own, known.outstanding);
         _pay(memberId, segment, account, paid, shortfall);
     }
 
@@ -198,6 +198,10 @@ contract BackstopPool is IBackstopPool, AccessControl, ReentrancyGuardTransient 
 
     function member(address memberId) external view returns (Member memory) {
         return _members[memberId];
+    }
+
+    function isOperator(address memberId, address account) external view returns (bool) {
+        return account != address(0) && _members[memberId].operator == account;
     }
 
     function round() external view returns (Round memory) {

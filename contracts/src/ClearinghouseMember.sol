@@ -35,7 +35,7 @@ contract ClearinghouseMember is IPoolMember {
 
     function cover(uint16 segment, address account, uint256 amount) external {
         IERC20(asset).safeTransferFrom(msg.sender, address(this), amount);
-        clearinghouse.depositFor(segment, account, amount);
+        clearinghouse.coverShortfall(segment, account, amount);
     }
 
     function _requireFresh(uint16 segment, address account) private view {

@@ -46,18 +46,25 @@ interface IBackstopPool {
     event NoticeGiven(address indexed underwriter, uint256 shares, uint64 redeemableAt);
     event Redeemed(address indexed underwriter, uint256 shares, uint256 amount);
     event RoundOpened(uint64 indexed round, uint64 claimsUntilBlock, uint64 drawsUntilBlock);
+    /// `asked` is the round's sum of w with this claim.
     event Claimed(
-        uint64 indexed round, address indexed member, uint16 segment, address indexed account, uint256 amount
+        uint64 indexed round,
+        address indexed member,
+        uint16 segment,
+        address indexed account,
+        uint256 amount,
+        uint256 asked
     );
     event RoundSettled(uint64 indexed round, uint256 asked, uint256 capital);
-    /// `amount` reached the account; `fromStake` of it was the member's own.
+    /// `amount` reached the account; `fromStake` of it was the member's own. `outstanding` is the member's with the rest.
     event Drawn(
         uint64 indexed round,
         address indexed member,
         uint16 segment,
         address indexed account,
         uint256 amount,
-        uint256 fromStake
+        uint256 fromStake,
+        uint256 outstanding
     );
     event Repaid(address indexed member, uint256 amount, uint256 outstanding);
 
@@ -103,6 +110,7 @@ interface IBackstopPool {
     function asset() external view returns (address);
     function capital() external view returns (uint256);
     function member(address member) external view returns (Member memory);
+    function isOperator(address member, address account) external view returns (bool);
     function round() external view returns (Round memory);
     function claimOf(address member, uint16 segment, address account) external view returns (Claim memory);
     function sharesOf(address underwriter) external view returns (uint256);

@@ -222,6 +222,8 @@ fn action_text(action: &Action) -> String {
             format!("close {lots} lots in market {market} against {} orders", fills.len())
         }
         Action::DrawInsurance { amount } => format!("draw {amount} on the fund"),
+        Action::ClaimBackstop { amount } => format!("claim {amount} of the shared backstop pool"),
+        Action::DrawBackstop { amount } => format!("draw {amount} on the shared backstop pool"),
         Action::Deleverage { market, winners } => format!("close {} winners in market {market}", winners.len()),
         Action::Socialise { payers } => {
             let payers: BTreeSet<_> = payers.iter().map(|payer| &payer.unit).collect();

@@ -178,7 +178,7 @@ const FAULTS: &[(&str, &str)] = &[
     (
         "deployments.eth.recovery.tiers = [{ tier = 'pray' }]",
         "config: deployments.eth.recovery.tiers[0].tier: unknown word \"pray\"; write one of: liquidate, insurance_fund, \
-             auto_deleverage, socialise_loss, gate_withdrawals, restitute, recalibrate",
+             auto_deleverage, shared_backstop, socialise_loss, gate_withdrawals, restitute, recalibrate",
     ),
     (
         "deployments.eth.recovery.adl_policy = 'lottery'",
@@ -192,7 +192,7 @@ const FAULTS: &[(&str, &str)] = &[
     ),
     (
         "deployments.eth.recovery.tiers = [{ tier = 'liquidate', floor = '5' }]",
-        "config: deployments.eth.recovery.tiers[0].floor: is for tiers with a fund behind them (insurance_fund, restitute); take it out",
+        "config: deployments.eth.recovery.tiers[0].floor: is for tiers with a fund behind them (insurance_fund, shared_backstop, restitute); take it out",
     ),
     (
         "deployments.eth.recovery.segments.core.tiers = [{ tier = 'liquidate' }]",

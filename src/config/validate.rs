@@ -8,7 +8,7 @@ use super::{
 use crate::recovery::Tier;
 
 /// Tiers with a fund behind them.
-const FUNDED: [Tier; 2] = [Tier::InsuranceFund, Tier::Restitute];
+const FUNDED: [Tier; 3] = [Tier::InsuranceFund, Tier::SharedBackstop, Tier::Restitute];
 
 impl Config {
     /// Finds every fault.

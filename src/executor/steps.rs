@@ -67,6 +67,8 @@ pub(super) fn touches(segment: SegmentId, steps: &[Step]) -> Touches {
                 units.extend(shut_for.clone());
                 scopes.insert(Scope::Segment(segment));
             }
+            // The pool shows what it is asked to the next plan only once it is on chain.
+            Action::ClaimBackstop { .. } | Action::DrawBackstop { .. } => {}
             Action::Restitute { claimants } => {
                 units.extend(claimants.iter().map(|claimant| claimant.unit.clone()));
                 fund_draw = claimants.iter().fold(fund_draw, |sum, claimant| sum.saturating_add(claimant.amount));
@@ -118,7 +120,7 @@ pub(super) fn promise_broken(steps: &[Step], effects: &[Effect]) -> Option<Strin
     if steps.iter().all(|step| matches!(step.action, Action::Intent(_))) {
         return None;
     }
-    if let Some(broken) = restitution_broken(steps, effects) {
+    if let Some(broken) = restitution_broken(steps, effects).or_else(|| claim_broken(steps, effects)) {
         return Some(broken);
     }
     let mut planned: BTreeMap<Tier, U256> = BTreeMap::new();
@@ -130,7 +132,8 @@ pub(super) fn promise_broken(steps: &[Step], effects: &[Effect]) -> Option<Strin
         let (tier, absorbed) = effect.absorbed();
         add(&mut simulated, tier, absorbed);
     }
-    [Tier::InsuranceFund, Tier::AutoDeleverage, Tier::SocialiseLoss].into_iter().find_map(|tier| {
+    const PAYING: [Tier; 4] = [Tier::InsuranceFund, Tier::AutoDeleverage, Tier::SharedBackstop, Tier::SocialiseLoss];
+    PAYING.into_iter().find_map(|tier| {
         let of = |amounts: &BTreeMap<Tier, U256>| amounts.get(&tier).copied().unwrap_or_default();
         let (found, said) = (of(&simulated), of(&planned));
         (found != said).then(|| format!("{tier:?}: simulation absorbs {found}, plan says {said}"))
@@ -162,6 +165,20 @@ fn restitution_broken(steps: &[Step], effects: &[Effect]) -> Option<String> {
         }
     }
     open.into_iter().next().map(|(unit, amount)| format!("simulation does not pay {unit} back the planned {amount}"))
+}
+
+/// Whether another claim is made on the backstop pool than planned.
+fn claim_broken(steps: &[Step], effects: &[Effect]) -> Option<String> {
+    let planned = steps.iter().filter_map(|step| match (&step.unit, &step.action) {
+        (Some(unit), Action::ClaimBackstop { amount }) => Some((unit, *amount)),
+        _ => None,
+    });
+    let made = effects.iter().filter_map(|effect| match effect {
+        Effect::BackstopClaimed { unit, amount } => Some((unit, *amount)),
+        _ => None,
+    });
+    let (planned, made) = (planned.collect::<BTreeMap<_, _>>(), made.collect::<BTreeMap<_, _>>());
+    (planned != made).then(|| format!("simulation claims {made:?} of the backstop pool, planned is {planned:?}"))
 }
 
 /// The first promise of an intent that the effects on its scope do not keep.

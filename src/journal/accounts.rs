@@ -274,8 +274,10 @@ fn burden(row: &PgRow) -> TxResult<Option<Burden>> {
         Effect::InsuranceDrawn { unit, amount } => (None, Some(unit), amount),
         Effect::Deleveraged { unit, winner, loss } => (Some(winner), Some(unit), loss),
         Effect::LossSocialised { unit, payer, amount } => (Some(payer), Some(unit), amount),
+        Effect::BackstopDrawn { unit, amount, .. } => (None, Some(unit), amount),
         Effect::Restituted { unit, amount } => (Some(unit), None, amount),
-        Effect::Repaid { .. }
+        Effect::BackstopClaimed { .. }
+        | Effect::Repaid { .. }
         | Effect::Seized { .. }
         | Effect::BadDebt { .. }
         | Effect::Covered { .. }

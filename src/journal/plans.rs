@@ -254,6 +254,12 @@ fn subject_of(segment: SegmentId, step: &Step) -> String {
             format!("market:{market}")
         }
         (None, Action::Gate { .. } | Action::Restitute { .. }) => format!("segment:{segment}"),
-        (None, Action::DrawInsurance { .. } | Action::Socialise { .. }) => "deployment".to_owned(),
+        (
+            None,
+            Action::DrawInsurance { .. }
+            | Action::ClaimBackstop { .. }
+            | Action::DrawBackstop { .. }
+            | Action::Socialise { .. },
+        ) => "deployment".to_owned(),
     }
 }

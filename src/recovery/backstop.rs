@@ -13,7 +13,10 @@ use std::collections::BTreeMap;
 use alloy::primitives::{Address, U256};
 
 use super::Violation;
-use crate::types::math::{mul_div_ceil, mul_div_floor};
+use crate::types::{
+    UnitKey,
+    math::{mul_div_ceil, mul_div_floor},
+};
 
 const BPS: u32 = 10_000;
 /// Money below this many bits: no sum of 2²⁴ claims overflows.
@@ -29,6 +32,89 @@ pub struct MemberTerms {
     pub first_loss_bps: u32,
     /// Its own money for these parts.
     pub stake: U256,
+}
+
+/// The pool behind one segment, as its contract has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolCase {
+    /// What underwriters have in it.
+    pub capital: U256,
+    /// What the deployment may still claim.
+    pub terms: MemberTerms,
+    /// The round that is open in the next block, if one is.
+    pub round: Option<PoolRound>,
+}
+
+/// A round of claims and payments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolRound {
+    /// The last block that takes claims.
+    pub claims_until_block: u64,
+    /// The last block that pays.
+    pub draws_until_block: u64,
+    /// What all members' claims ask of the capital.
+    pub asked: U256,
+    /// What is shared: the capital when the first claim was paid, until then the capital as it is.
+    pub capital: U256,
+    /// Claims of this segment's units in this round; `None`: paid.
+    pub claims: BTreeMap<UnitKey, Option<U256>>,
+}
+
+/// Where a unit stands with the pool, for what is mined in the next block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PoolClaimState {
+    /// It may claim.
+    Open,
+    /// It has claimed, and payments begin later.
+    Waits {
+        /// From this block on.
+        from_block: u64,
+    },
+    /// Its claim is paid when asked for.
+    Due {
+        /// At most this much.
+        granted: U256,
+    },
+    /// It was paid in this round.
+    Paid,
+    /// It has no claim, and this round takes none any more.
+    Closed {
+        /// The round's last block.
+        until_block: u64,
+    },
+}
+
+impl PoolCase {
+    /// Where a unit stands, given the block that the case is true of.
+    pub(super) fn claim_of(&self, unit: &UnitKey, block: u64) -> PoolClaimState {
+        let Some(round) = &self.round else { return PoolClaimState::Open };
+        let takes_claims = block < round.claims_until_block;
+        match round.claims.get(unit) {
+            Some(None) => PoolClaimState::Paid,
+            Some(Some(_)) if takes_claims => PoolClaimState::Waits { from_block: round.claims_until_block + 1 },
+            Some(Some(amount)) => PoolClaimState::Due { granted: granted(*amount, round.capital, round.asked) },
+            None if takes_claims => PoolClaimState::Open,
+            None => PoolClaimState::Closed { until_block: round.draws_until_block },
+        }
+    }
+
+    /// Refuses figures beyond what the arithmetic is made for.
+    pub(super) fn check(&self) -> Result<(), Violation> {
+        let small = self.round.as_ref().is_none_or(|round| {
+            let claims = || round.claims.values().flatten();
+            [round.asked, round.capital].iter().chain(claims()).all(|amount| fits(*amount))
+        });
+        if small && fits(self.capital) && sound(&self.terms) {
+            Ok(())
+        } else {
+            Err(Violation::Case("the backstop pool holds a figure beyond the limits".to_owned()))
+        }
+    }
+
+    /// Whether the open round gives all of the capital away.
+    pub(super) fn is_scarce(&self) -> bool {
+        self.round.as_ref().is_some_and(|round| round.asked >= round.capital)
+    }
 }
 
 /// A hole of one account, for which its deployment would claim.
@@ -74,15 +160,12 @@ pub fn allocate_backstop(
     let mut claimed = Vec::with_capacity(claims.len());
     for claim in claims {
         let terms = left.get_mut(&claim.member).ok_or_else(|| unknown(claim.member))?;
-        let amount = claim.shortfall.min(most(terms));
-        let from_capital = amount - part_floor(amount, terms.first_loss_bps);
-        terms.cap_left -= from_capital;
-        terms.stake -= part_ceil(amount, terms.first_loss_bps);
-        asked += from_capital;
+        let amount = claim.shortfall.min(claimable(terms));
+        asked += take(terms, amount);
         claimed.push((amount, terms.first_loss_bps));
     }
     let grant = |(amount, first_loss_bps): (U256, u32)| {
-        let paid = if asked <= capital { amount } else { mul_div_floor(amount, capital, asked).unwrap_or(U256::ZERO) };
+        let paid = granted(amount, capital, asked);
         PoolGrant { claimed: amount, paid, from_stake: part_ceil(paid, first_loss_bps) }
     };
     Ok(claimed.into_iter().map(grant).collect())
@@ -90,9 +173,22 @@ pub fn allocate_backstop(
 
 /// The largest claim that the contract takes now. With f of 10⁴ of its own: ceil(c·f) ≤ stake exactly when
 /// c ≤ floor(stake·10⁴/f), and c − floor(c·f) ≤ cap left exactly when c ≤ floor(cap left·10⁴/(10⁴ − f)).
-fn most(terms: &MemberTerms) -> U256 {
+pub(super) fn claimable(terms: &MemberTerms) -> U256 {
     let per = |amount: U256, bps: u32| mul_div_floor(amount, U256::from(BPS), U256::from(bps)).unwrap_or(U256::MAX);
     per(terms.stake, terms.first_loss_bps).min(per(terms.cap_left, BPS - terms.first_loss_bps))
+}
+
+/// Counts a claim that [`claimable`] allows against the terms; what it asks of the capital.
+pub(super) fn take(terms: &mut MemberTerms, amount: U256) -> U256 {
+    let from_capital = amount - part_floor(amount, terms.first_loss_bps);
+    terms.cap_left -= from_capital;
+    terms.stake -= part_ceil(amount, terms.first_loss_bps);
+    from_capital
+}
+
+/// What a round pays for a claim, rounded down.
+fn granted(amount: U256, capital: U256, asked: U256) -> U256 {
+    if asked <= capital { amount } else { mul_div_floor(amount, capital, asked).unwrap_or(U256::ZERO) }
 }
 
 fn part_floor(amount: U256, bps: u32) -> U256 {
@@ -104,9 +200,7 @@ fn part_ceil(amount: U256, bps: u32) -> U256 {
 }
 
 fn check(capital: U256, members: &BTreeMap<Address, MemberTerms>, claims: &[PoolClaim]) -> Result<(), Violation> {
-    let fits = |amount: U256| amount.bit_len() <= MONEY_BITS;
     let small = fits(capital) && claims.len() < CLAIMS_MAX && claims.iter().all(|c| fits(c.shortfall));
-    let sound = |t: &MemberTerms| t.first_loss_bps < BPS && fits(t.cap_left) && fits(t.stake);
     if !small {
         return Err(Violation::Case("a claim or the pool's capital is beyond the limits".to_owned()));
     }
@@ -114,6 +208,14 @@ fn check(capital: U256, members: &BTreeMap<Address, MemberTerms>, claims: &[Pool
         Some((member, _)) => Err(Violation::Case(format!("the terms of pool member {member} are beyond the limits"))),
         None => Ok(()),
     }
+}
+
+fn fits(amount: U256) -> bool {
+    amount.bit_len() <= MONEY_BITS
+}
+
+fn sound(terms: &MemberTerms) -> bool {
+    terms.first_loss_bps < BPS && fits(terms.cap_left) && fits(terms.stake)
 }
 
 fn unknown(member: Address) -> Violation {

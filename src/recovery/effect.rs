@@ -36,6 +36,22 @@ pub enum Effect {
         /// How much.
         loss: U256,
     },
+    /// A shortfall was shown to the shared backstop pool.
+    BackstopClaimed {
+        /// Whose.
+        unit: UnitKey,
+        /// How much was claimed.
+        amount: U256,
+    },
+    /// The shared backstop pool paid.
+    BackstopDrawn {
+        /// For whom.
+        unit: UnitKey,
+        /// How much.
+        amount: U256,
+        /// Of it, what came out of the member's own stake.
+        from_stake: U256,
+    },
     /// A payer paid.
     LossSocialised {
         /// For whom.
@@ -111,6 +127,8 @@ impl Effect {
             Self::Liquidated { unit, .. }
             | Self::InsuranceDrawn { unit, .. }
             | Self::Deleveraged { unit, .. }
+            | Self::BackstopClaimed { unit, .. }
+            | Self::BackstopDrawn { unit, .. }
             | Self::LossSocialised { unit, .. }
             | Self::Restituted { unit, .. }
             | Self::Repaid { unit, .. }
@@ -128,6 +146,8 @@ impl Effect {
             Self::Liquidated { loss, .. } => (Tier::Liquidate, *loss),
             Self::InsuranceDrawn { amount, .. } => (Tier::InsuranceFund, *amount),
             Self::Deleveraged { loss, .. } => (Tier::AutoDeleverage, *loss),
+            Self::BackstopClaimed { .. } => (Tier::SharedBackstop, U256::ZERO),
+            Self::BackstopDrawn { amount, .. } => (Tier::SharedBackstop, *amount),
             Self::LossSocialised { amount, .. } => (Tier::SocialiseLoss, *amount),
             Self::Restituted { .. } => (Tier::Restitute, U256::ZERO),
             Self::Repaid { .. } | Self::Seized { .. } | Self::BadDebt { .. } | Self::Staged { .. } => {

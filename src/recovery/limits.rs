@@ -7,7 +7,7 @@
 
 use alloy::primitives::{I256, U256};
 
-use super::{Position, SegmentCase, state::Violation};
+use super::{PoolCase, Position, SegmentCase, state::Violation};
 
 const LOTS_BITS: usize = 64;
 const PRICE_BITS: usize = 100;
@@ -44,6 +44,7 @@ pub(super) fn check(case: &SegmentCase) -> Result<(), Violation> {
         require(ordered, || format!("{key} is not solvent"))?;
         check_positions(case, &unit.positions)?;
     }
+    case.measures.pool.as_ref().map_or(Ok(()), PoolCase::check)?;
     require(case.fund.spendable <= case.fund.balance, || "the fund may pay more than it has".to_owned())
 }
 

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::U256;
 
+use super::PoolCase;
 use crate::types::UnitKey;
 
 /// See the module. Amounts are settlement-token units.
@@ -17,6 +18,8 @@ pub struct Measures {
     pub claims: BTreeMap<UnitKey, U256>,
     /// The round of restitution that is under way.
     pub round: Option<Round>,
+    /// The shared backstop pool behind the segment; `None` where the deployment is in none.
+    pub pool: Option<PoolCase>,
 }
 
 impl Measures {

@@ -34,7 +34,7 @@ pub use adl::{
     AdlPolicy, Burden, Candidate, Demand, LeverageDraining, MinMax, ProRata, ProRataSize, Queue, QueueIndex,
     QueueProfit, RiskAware, WaterFilling, WaterFillingProfit, adl_policy, adl_policy_words,
 };
-pub use backstop::{MemberTerms, PoolClaim, PoolGrant, allocate_backstop};
+pub use backstop::{MemberTerms, PoolCase, PoolClaim, PoolGrant, PoolRound, allocate_backstop};
 pub use case::{
     DistressedUnit, FundState, Holder, MarginBounds, MarketCase, Position, Reservations, RestingOrder, SegmentCase,
     SolventUnit,

@@ -79,6 +79,18 @@ pub enum Action {
         /// Whom, in the order they are charged.
         winners: Vec<Deleveraging>,
     },
+    /// Show the unit's shortfall to the shared backstop pool and claim for it.
+    ClaimBackstop {
+        /// How much is claimed.
+        #[serde(with = "decimal")]
+        amount: U256,
+    },
+    /// Have the unit's claim on the shared backstop pool paid.
+    DrawBackstop {
+        /// What the pool pays: all that its round grants.
+        #[serde(with = "decimal")]
+        amount: U256,
+    },
     /// Charge the unit's shortfall to the rest of its segment.
     Socialise {
         /// Whom, and how much.

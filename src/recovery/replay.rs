@@ -12,7 +12,7 @@ use alloy::primitives::{I256, U256};
 use super::{
     Action, BalancedPlan, Fill, Imbalance, SegmentCase, Step, Tier,
     state::{Closing, SegmentState, Violation, refuse_if},
-    tiers::{gate_withdrawals, recalibrate, restitute},
+    tiers::{gate_withdrawals, recalibrate, restitute, shared_backstop},
 };
 use crate::types::{MarketId, UnitKey, math::negative_part};
 
@@ -92,6 +92,7 @@ impl<'a> Replay<'a> {
             Action::Close { .. } => Tier::Liquidate,
             Action::DrawInsurance { .. } => Tier::InsuranceFund,
             Action::Deleverage { .. } => Tier::AutoDeleverage,
+            Action::ClaimBackstop { .. } | Action::DrawBackstop { .. } => Tier::SharedBackstop,
             Action::Socialise { .. } => Tier::SocialiseLoss,
             Action::SetMargin { .. } => Tier::Recalibrate,
             Action::Gate { .. } => Tier::GateWithdrawals,
@@ -108,6 +109,8 @@ impl<'a> Replay<'a> {
             Action::Close { market, fills } => return self.close(unit, *market, fills),
             Action::DrawInsurance { amount } => self.state.draw(unit, *amount)?,
             Action::Deleverage { market, winners } => self.state.deleverage(unit, *market, winners)?,
+            Action::ClaimBackstop { amount } => shared_backstop::claim_on_pool(&mut self.state, unit, *amount)?,
+            Action::DrawBackstop { amount } => shared_backstop::draw_from_pool(&mut self.state, unit, *amount)?,
             Action::Socialise { payers } => self.state.socialise(unit, payers)?,
             Action::SetMargin { .. } | Action::Gate { .. } | Action::Restitute { .. } | Action::Intent(_) => {
                 refuse_if(true, || "it belongs to no unit".to_owned())?

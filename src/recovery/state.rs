@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{I256, U256};
 
-use super::{Contribution, Deleveraging, DistressedUnit, Fill, MarketCase, Position, SegmentCase, limits};
+use super::{Contribution, Deleveraging, DistressedUnit, Fill, MarketCase, MemberTerms, Position, SegmentCase, limits};
 use crate::types::{
     MarketId, UnitKey,
     math::{mul_div_ceil, mul_div_toward_zero, negative_part, positive_part},
@@ -44,6 +44,8 @@ pub(super) struct Account {
     pub(super) external: U256,
     /// Whether some of it has been closed against the market in this plan.
     pub(super) closed: bool,
+    /// Whether the backstop pool is asked for it in this plan.
+    pub(super) asked: bool,
 }
 
 /// What closing lots against the market does to the unit.
@@ -79,6 +81,15 @@ pub(super) struct SegmentState<'a> {
     pub(super) raised: BTreeMap<UnitKey, U256>,
     /// What the fund paid back of earlier losses.
     pub(super) returned: U256,
+    /// The shared backstop pool as this plan's claims leave it.
+    pub(super) pool: Option<Pool>,
+}
+
+/// What is left to claim of a shared backstop pool.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pool {
+    pub(super) capital: U256,
+    pub(super) terms: MemberTerms,
 }
 
 impl<'a> SegmentState<'a> {
@@ -107,6 +118,7 @@ impl<'a> SegmentState<'a> {
             charged: BTreeSet::new(),
             raised: BTreeMap::new(),
             returned: U256::ZERO,
+            pool: case.measures.pool.as_ref().map(|pool| Pool { capital: pool.capital, terms: pool.terms }),
         })
     }
 
@@ -338,7 +350,7 @@ impl<'a> SegmentState<'a> {
         }
     }
 
-    fn account_mut(&mut self, unit: &UnitKey) -> Result<&mut Account, Violation> {
+    pub(super) fn account_mut(&mut self, unit: &UnitKey) -> Result<&mut Account, Violation> {
         self.accounts.get_mut(unit).ok_or_else(|| Violation::Unknown(format!("unit {unit}")))
     }
 }
@@ -346,10 +358,15 @@ impl<'a> SegmentState<'a> {
 impl Account {
     fn new(cash: I256, maintenance_margin: U256, positions: &[Position]) -> Self {
         let positions = positions.iter().map(|p| (p.market, (p.lots, p.quote))).collect();
-        Self { cash, maintenance_margin, positions, external: U256::ZERO, closed: false }
+        Self { cash, maintenance_margin, positions, external: U256::ZERO, closed: false, asked: false }
     }
 
-    fn receive(&mut self, amount: U256) {
+    /// Whether this plan changes what it is short, or claims for it.
+    pub(super) fn touched(&self) -> bool {
+        self.closed || self.asked || !self.external.is_zero()
+    }
+
+    pub(super) fn receive(&mut self, amount: U256) {
         self.cash += I256::from_raw(amount);
         self.external += amount;
     }

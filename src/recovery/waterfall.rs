@@ -121,7 +121,7 @@ impl<'a> Work<'a> {
 
     /// What the fund may pay now: within the tier's limits and above the floor that is configured for it.
     pub(super) fn fund_payable(&self) -> U256 {
-        let floor = self.settings(Tier::InsuranceFund).map_or(U256::ZERO, |settings| settings.floor);
+        let floor = self.floor(Tier::InsuranceFund);
         let taken = self.case.fund.spendable.saturating_sub(self.state.spendable);
         let above_floor = self.case.fund.balance.saturating_sub(taken).saturating_sub(floor);
         self.allowance(Tier::InsuranceFund).amount.min(self.state.spendable).min(above_floor)
@@ -129,7 +129,7 @@ impl<'a> Work<'a> {
 
     /// What may be paid back now: within the tier's limits and above the floor that is configured for it.
     pub(super) fn restitution_payable(&self) -> U256 {
-        let floor = self.settings(Tier::Restitute).map_or(U256::ZERO, |settings| settings.floor);
+        let floor = self.floor(Tier::Restitute);
         let above_floor = self.case.fund.balance.saturating_sub(floor);
         let absorb_max = self.settings(Tier::Restitute).and_then(|settings| settings.absorb_max);
         absorb_max.unwrap_or(U256::MAX).min(self.state.spendable).min(above_floor)
@@ -140,10 +140,16 @@ impl<'a> Work<'a> {
     pub(super) fn calm_from(&self, tier: Tier) -> Option<u64> {
         let cooldown = self.settings(tier)?.cooldown_blocks;
         let segment = self.case.segment;
-        let paying = [Tier::Liquidate, Tier::InsuranceFund, Tier::AutoDeleverage, Tier::SocialiseLoss];
+        let paying =
+            [Tier::Liquidate, Tier::InsuranceFund, Tier::AutoDeleverage, Tier::SharedBackstop, Tier::SocialiseLoss];
         let used = |tier: Tier| self.reservations.used.get(&(segment, tier))?.last_block;
         let last = paying.into_iter().filter_map(used).max()?;
         Some(last.saturating_add(cooldown)).filter(|until| *until > self.case.block.number)
+    }
+
+    /// What the fund behind the tier keeps by configuration.
+    pub(super) fn floor(&self, tier: Tier) -> U256 {
+        self.settings(tier).map_or(U256::ZERO, |settings| settings.floor)
     }
 
     /// How many more accounts the tier may act on, or make pay, in this plan.
@@ -193,7 +199,9 @@ impl<'a> Work<'a> {
 
     /// Units whose loss was paid by a tier behind their own margin, so far.
     pub(super) fn helped(&self) -> impl Iterator<Item = &UnitKey> {
-        let external = |step: &&Step| !matches!(step.action, Action::Close { .. } | Action::SetMargin { .. });
+        let external = |step: &&Step| {
+            !matches!(step.action, Action::Close { .. } | Action::SetMargin { .. } | Action::ClaimBackstop { .. })
+        };
         self.steps.iter().filter(external).filter_map(|step| step.unit.as_ref())
     }
 

@@ -20,6 +20,12 @@ sol!(
     "contracts/artifacts/IPriceFeed.json"
 );
 
+sol!(
+    #[sol(all_derives)]
+    IBackstopPool,
+    "contracts/artifacts/IBackstopPool.json"
+);
+
 sol! {
     /// OpenZeppelin's role book, which every contract of the venue inherits.
     #[sol(all_derives)]

@@ -11,13 +11,15 @@
 use alloy::sol_types::{SolEvent, SolEventInterface, abi::AbiDecoderConfig};
 
 use super::{
-    Settings,
+    Membership, Settings,
     abi::{
         IAccessControl,
+        IBackstopPool::IBackstopPoolEvents as Pool,
         IClearinghouse::{self, IClearinghouseEvents as Venue},
         IPriceFeed::{self, IPriceFeedEvents},
         IRiskSteward::{self, IRiskStewardEvents as Steward},
     },
+    pool,
     state::{self, Bounds, Claim, Feed, Gate, Market, Moves, Order, Restitution, Segment, Stored},
 };
 use crate::{
@@ -68,6 +70,8 @@ impl Decoder<'_> {
             self.read(log, Venue::SELECTORS, Self::venue_event)
         } else if Some(log.address) == self.settings.steward {
             self.read(log, Steward::SELECTORS, Self::steward_event)
+        } else if let Some(Membership { member, .. }) = self.settings.backstop.filter(|b| b.pool == log.address) {
+            self.read(log, Pool::SELECTORS, |decoder, event| decoder.pool_event(pool::change(member, event)))
         } else if self.is_feed(log.address) {
             self.read(log, IPriceFeedEvents::SELECTORS, |decoder, event| decoder.price_posted(log.address, event))
         } else {
@@ -157,6 +161,23 @@ impl Decoder<'_> {
             Steward::MarginMoved(e) => self.moved(e.market, |moves| moves.margin_at = moved_at),
             Steward::FundingMoved(e) => self.moved(e.market, |moves| moves.funding_at = moved_at),
         }
+    }
+
+    fn pool_event(&mut self, change: pool::Change) -> Result<(), Refused> {
+        let mut pool = self.find::<pool::Pool>(pool::ONLY)?.unwrap_or_default();
+        let mut terms = self.find::<pool::Terms>(pool::ONLY)?.unwrap_or_default();
+        if let Some(edit) = change.edit {
+            edit(&mut pool, &mut terms);
+        }
+        if let Some((id, claim)) = change.claim {
+            self.put(id, &claim);
+        }
+        if terms.first_loss_bps >= 10_000 {
+            return Err(format!("a member of the backstop pool bears {} bps of its losses", terms.first_loss_bps));
+        }
+        self.put(pool::ONLY, &pool);
+        self.put(pool::ONLY, &terms);
+        Ok(())
     }
 
     fn price_posted(&mut self, feed: Address, event: IPriceFeedEvents) -> Result<(), Refused> {

@@ -12,14 +12,19 @@
 //! is none to take, and they are left out: a liquidation then cost nothing, but a deleveraging whose charge cancels to
 //! the unit what both sides realise goes unbooked.
 //!
+//! - **Backstop pool**: claims and payments for this deployment's member; other members' are not ours.
+//!
 //! Invariants: logs of other contracts have no effect.
 //! Must not: read anything but the logs.
 
 use alloy::sol_types::SolEventInterface;
 
 use super::{
-    Settings,
-    abi::IClearinghouse::{self, IClearinghouseEvents as Venue},
+    Membership, Settings,
+    abi::{
+        IBackstopPool::IBackstopPoolEvents as Pool,
+        IClearinghouse::{self, IClearinghouseEvents as Venue},
+    },
     state,
 };
 use crate::{
@@ -32,7 +37,27 @@ pub(super) fn effects(settings: &Settings, logs: &[Log]) -> Vec<Effect> {
     let ours = logs.iter().filter(|log| log.address == settings.clearinghouse);
     let events: Vec<Venue> = ours.filter_map(|log| Venue::decode_raw_log(&log.topics, &log.data).ok()).collect();
     let segment = events.iter().find_map(segment_of);
-    events.iter().filter_map(|event| effect(event, segment)).collect()
+    let of_venue = events.iter().filter_map(|event| effect(event, segment));
+    of_venue.chain(settings.backstop.into_iter().flat_map(|membership| of_pool(membership, logs))).collect()
+}
+
+/// What the backstop pool did for this deployment's accounts.
+fn of_pool(membership: Membership, logs: &[Log]) -> Vec<Effect> {
+    let Membership { pool, member } = membership;
+    let of_pool = logs.iter().filter(|log| log.address == pool);
+    let events = of_pool.filter_map(|log| Pool::decode_raw_log(&log.topics, &log.data).ok());
+    let effect = |event| match event {
+        Pool::Claimed(e) if e.member == member => {
+            Some(Effect::BackstopClaimed { unit: state::unit_key(e.segment, e.account), amount: e.amount })
+        }
+        Pool::Drawn(e) if e.member == member => Some(Effect::BackstopDrawn {
+            unit: state::unit_key(e.segment, e.account),
+            amount: e.amount,
+            from_stake: e.fromStake,
+        }),
+        _ => None,
+    };
+    events.filter_map(effect).collect()
 }
 
 fn effect(event: &Venue, segment: Option<u16>) -> Option<Effect> {

@@ -8,7 +8,7 @@ use alloy::sol_types::SolCall;
 
 use super::{
     Settings,
-    abi::{IClearinghouse, IRiskSteward},
+    abi::{IBackstopPool, IClearinghouse, IRiskSteward},
     state,
 };
 use crate::{
@@ -43,6 +43,11 @@ pub(super) fn build(settings: &Settings, steps: &[Step], keeper: Address) -> Res
     }
     let unit = first.unit.as_ref().ok_or_else(|| refuse("a step without a unit"))?;
     let subject = Subject::of(unit)?;
+    if steps.iter().any(|step| matches!(step.action, Action::ClaimBackstop { .. } | Action::DrawBackstop { .. })) {
+        let membership = settings.backstop.ok_or_else(|| refuse("this deployment is in no backstop pool"))?;
+        let [Step { action, .. }] = steps else { return Err(refuse("the backstop pool is called alone")) };
+        return Ok(Call::new(membership.pool, subject.pool_call(membership.member, action)?));
+    }
     let mut calls = Vec::with_capacity(steps.len());
     for step in steps {
         calls.push(subject.encode(&step.action, keeper)?);
@@ -117,9 +122,23 @@ impl Subject {
             Action::SetMargin { .. } | Action::Gate { .. } | Action::Restitute { .. } => {
                 return Err(refuse("what concerns a whole market or segment among the steps of a unit"));
             }
+            Action::ClaimBackstop { .. } | Action::DrawBackstop { .. } => {
+                return Err(refuse("a call of the backstop pool among those of the venue"));
+            }
             Action::Intent(intent) => return Err(refuse(format!("an intent to {}", intent.kind.as_str()))),
         };
         Ok(data.into())
+    }
+
+    fn pool_call(&self, member: Address, action: &Action) -> Result<Vec<u8>, BuildError> {
+        let Self { segment, account } = *self;
+        match action {
+            Action::ClaimBackstop { amount } => {
+                Ok(IBackstopPool::claimCall { member, segment, account, amount: *amount }.abi_encode())
+            }
+            Action::DrawBackstop { .. } => Ok(IBackstopPool::drawCall { member, segment, account }.abi_encode()),
+            _ => Err(refuse("no call of the backstop pool")),
+        }
     }
 
     fn fill(&self, fill: &Fill) -> Result<IClearinghouse::Fill, BuildError> {

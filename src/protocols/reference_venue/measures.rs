@@ -3,7 +3,7 @@
 //! Must not: decide whether it is done.
 
 use super::{
-    Settings,
+    Settings, pool,
     state::{self, Claim, Gate, Restitution},
 };
 use crate::{
@@ -17,8 +17,8 @@ const GATE_BLOCKS: u64 = 50;
 /// A round that is this old is opened anew by the next payment: the venue's ROUND_BLOCKS.
 const ROUND_BLOCKS: u64 = 20;
 
-/// The measures of one segment. The settings say nothing of them yet: the venue always has them.
-pub(super) fn measures(_: &Settings, snapshot: &Snapshot, segment: u16) -> Measures {
+/// The measures of one segment.
+pub(super) fn measures(settings: &Settings, snapshot: &Snapshot, segment: u16) -> Measures {
     let book = &snapshot.book;
     let id = B256::from(crate::types::U256::from(segment));
     let gate: Option<Gate> = state::find(book, id).ok().flatten();
@@ -39,5 +39,6 @@ pub(super) fn measures(_: &Settings, snapshot: &Snapshot, segment: u16) -> Measu
         gate: Some(recovery::Gate { shut_until, lasts_blocks: GATE_BLOCKS }),
         claims: claims.into_iter().map(|(unit, claim)| (unit, claim.amount)).collect(),
         round,
+        pool: settings.backstop.and_then(|_| pool::case(snapshot, segment)),
     }
 }

@@ -15,6 +15,7 @@ mod effects;
 mod encode;
 mod margin;
 mod measures;
+mod pool;
 mod probes;
 mod refusal;
 mod screen;
@@ -29,7 +30,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use alloy::{primitives::keccak256, sol_types::SolCall};
 
 use self::{
-    abi::{IAccessControl, IClearinghouse, IRiskSteward},
+    abi::{IAccessControl, IBackstopPool, IClearinghouse, IRiskSteward},
     margin::{Account, MarketNow},
     state::Feed,
 };
@@ -43,7 +44,7 @@ use crate::{
     types::{Address, B256, BlockRef, Call, Log, LogFilter, SegmentId, UnitKey},
 };
 
-pub use settings::{Settings, SettingsError};
+pub use settings::{Membership, Settings, SettingsError};
 
 /// The adapter's config word.
 pub const NAME: &str = "reference_venue";
@@ -134,13 +135,28 @@ impl Adapter for ReferenceVenue {
             manifest.allowed_calls.push((steward, IRiskSteward::moveMarginCall::SELECTOR));
             manifest.tiers.push(Tier::Recalibrate);
         }
+        if let Some(Membership { pool, member }) = settings.backstop {
+            manifest.contracts.push(ContractCheck { key: "backstop_pool", address: pool, code_hash: None });
+            manifest.contracts.push(ContractCheck { key: "backstop_member", address: member, code_hash: None });
+            manifest.roles.push(RoleCheck {
+                role: "operator of the backstop pool's member",
+                needed_for: vec![Tier::SharedBackstop],
+                call: Call::new(pool, IBackstopPool::isOperatorCall { member, account: keeper }.abi_encode()),
+                expected: None,
+                mend: format!("let the admin of {pool} name {keeper} as operator of {member} with setMember"),
+            });
+            let selectors = [IBackstopPool::claimCall::SELECTOR, IBackstopPool::drawCall::SELECTOR];
+            manifest.allowed_calls.extend(selectors.map(|selector| (pool, selector)));
+            manifest.tiers.push(Tier::SharedBackstop);
+        }
         manifest
     }
 
     fn filter(&self, book: &Book) -> LogFilter {
         let listed = state::all::<Feed>(book).map(|(id, _)| Address::from_word(id));
-        let Settings { clearinghouse, steward, feeds, .. } = &self.settings;
-        LogFilter::of(listed.chain([*clearinghouse]).chain(*steward).chain(feeds.iter().copied()))
+        let Settings { clearinghouse, steward, feeds, backstop, .. } = &self.settings;
+        let pool = backstop.map(|membership| membership.pool);
+        LogFilter::of(listed.chain([*clearinghouse]).chain(*steward).chain(pool).chain(feeds.iter().copied()))
     }
 
     fn apply(&self, book: &Book, block: &BlockRef, logs: &[Log]) -> Result<Applied, ApplyError> {

@@ -12,6 +12,7 @@ use super::{
     Settings,
     abi::{IClearinghouse, IPriceFeed, IRiskSteward},
     margin::{Account, MarketNow, perps},
+    pool,
     state::{self, Bounds, Feed, Market, Moves, Order, Segment},
 };
 use crate::{
@@ -31,6 +32,7 @@ pub(super) fn probes(settings: &Settings, snapshot: &Snapshot, units: &[UnitKey]
         .chain(markets(settings, snapshot, &totals))
         .chain(feeds(snapshot))
         .chain(stewardship(settings, snapshot))
+        .chain(settings.backstop.into_iter().flat_map(|membership| pool::probes(membership, snapshot, units)))
         .collect()
 }
 

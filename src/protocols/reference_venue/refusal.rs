@@ -3,10 +3,10 @@
 //! | disposition | refusals |
 //! |---|---|
 //! | need oracle | StalePrice |
-//! | not eligible | NotLiquidatable, LiquidatesTooMuch, NotBankrupt, FundCanPay, ExceedsShortfall, LossAboveLimit, PositionsOpen, ShareTooLarge, AlreadyCharged; of the steward NoBounds, StepTooLarge, TooSoon, OutOfRange |
+//! | not eligible | NotLiquidatable, LiquidatesTooMuch, NotBankrupt, FundCanPay, ExceedsShortfall, LossAboveLimit, PositionsOpen, ShareTooLarge, AlreadyCharged; of the steward NoBounds, StepTooLarge, TooSoon, OutOfRange; of the backstop pool all that says: not now, or not so much is short |
 //! | fund short | FundShort |
-//! | capacity | OrderUnusable, SlippageTooLarge, TooManyLots, InsufficientMargin (a maker's), InsufficientLiquidity, NotAWinner, WinnerBelowZero |
-//! | unauthorized | AccessControlUnauthorizedAccount |
+//! | capacity | OrderUnusable, SlippageTooLarge, TooManyLots, InsufficientMargin (a maker's), InsufficientLiquidity, NotAWinner, WinnerBelowZero; of the backstop pool NotCovered, ExceedsCap, ExceedsStake |
+//! | unauthorized | AccessControlUnauthorizedAccount; of the backstop pool UnknownMember, NotOperator |
 //! | bug | everything else: figures we built wrongly, calls a keeper never makes, panics, no data, unknown errors |
 //!
 //! Nothing is read as already done: a venue that refuses a repaired account cannot say whether somebody else or the
@@ -23,9 +23,9 @@ use alloy::{
 };
 
 use super::abi::{
-    IAccessControl::IAccessControlErrors as Roles, IClearinghouse::IClearinghouseErrors as Venue,
-    IImplementation::IImplementationErrors as Library, IPriceFeed::IPriceFeedErrors as Feed,
-    IRiskSteward::IRiskStewardErrors as Steward,
+    IAccessControl::IAccessControlErrors as Roles, IBackstopPool::IBackstopPoolErrors as Pool,
+    IClearinghouse::IClearinghouseErrors as Venue, IImplementation::IImplementationErrors as Library,
+    IPriceFeed::IPriceFeedErrors as Feed, IRiskSteward::IRiskStewardErrors as Steward,
 };
 use crate::protocols::{Disposition, Refusal};
 
@@ -39,6 +39,7 @@ pub(super) fn classify(revert: &[u8]) -> Refusal {
     }
     venue(revert)
         .or_else(|| decoded::<Steward>(revert, steward))
+        .or_else(|| decoded::<Pool>(revert, pool))
         .or_else(|| decoded::<Roles>(revert, roles))
         .or_else(|| decoded::<Library>(revert, |_| Disposition::Bug))
         .or_else(|| decoded::<Feed>(revert, |_| Disposition::Bug))
@@ -85,6 +86,28 @@ fn steward(error: &Steward) -> Disposition {
             Disposition::NotEligible
         }
         Steward::MarginOrder(_) => Disposition::Bug,
+    }
+}
+
+fn pool(error: &Pool) -> Disposition {
+    match error {
+        Pool::NoShortfall(_)
+        | Pool::ExceedsShortfall(_)
+        | Pool::AlreadyClaimed(_)
+        | Pool::NothingClaimed(_)
+        | Pool::ClaimsClosed(_)
+        | Pool::ClaimsStillOpen(_)
+        | Pool::RoundOver(_) => Disposition::NotEligible,
+        Pool::NotCovered(_) | Pool::ExceedsCap(_) | Pool::ExceedsStake(_) | Pool::ZeroAmount(_) => {
+            Disposition::Capacity
+        }
+        Pool::UnknownMember(_) | Pool::NotOperator(_) => Disposition::Unauthorized,
+        // Keepers neither underwrite nor administer.
+        Pool::BadTerms(_)
+        | Pool::RoundOpen(_)
+        | Pool::NoticeNotGiven(_)
+        | Pool::NoticeRunning(_)
+        | Pool::NotCredited(_) => Disposition::Bug,
     }
 }
 

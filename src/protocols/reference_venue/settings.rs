@@ -17,9 +17,20 @@ pub struct Settings {
     pub clearinghouse_code_hash: Option<B256>,
     /// Hash of the steward's runtime code, if pinned.
     pub steward_code_hash: Option<B256>,
+    /// The backstop pool that the deployment is a member of, if it is.
+    pub backstop: Option<Membership>,
     /// Price feeds to follow before a market names them: only needed for a feed whose price of the present was posted
     /// before the first market on it was listed.
     pub feeds: Vec<Address>,
+}
+
+/// A deployment's place in a shared backstop pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Membership {
+    /// The pool's contract.
+    pub pool: Address,
+    /// The contract through which the pool sees this deployment's shortfalls.
+    pub member: Address,
 }
 
 /// Settings that name no deployment.
@@ -56,6 +67,8 @@ struct Written {
     steward: Option<String>,
     clearinghouse_code_hash: Option<String>,
     steward_code_hash: Option<String>,
+    backstop_pool: Option<String>,
+    backstop_member: Option<String>,
     #[serde(default)]
     feeds: Vec<String>,
 }
@@ -67,7 +80,20 @@ impl TryFrom<serde_json::Value> for Settings {
         let written: Written =
             serde_json::from_value(value).map_err(|error| SettingsError::Shape(error.to_string()))?;
         let code_hash = |key, text: Option<String>| text.map(|t| parse(key, &t, "a 32-byte hash in hex")).transpose();
+        let backstop = match (&written.backstop_pool, &written.backstop_member) {
+            (None, None) => None,
+            (Some(pool), Some(member)) => {
+                Some(Membership { pool: address("backstop_pool", pool)?, member: address("backstop_member", member)? })
+            }
+            (Some(_), None) => {
+                return Err(SettingsError::Without { key: "backstop_pool", without: "backstop_member" });
+            }
+            (None, Some(_)) => {
+                return Err(SettingsError::Without { key: "backstop_member", without: "backstop_pool" });
+            }
+        };
         let settings = Self {
+            backstop,
             clearinghouse: address("clearinghouse", &written.clearinghouse)?,
             steward: written.steward.map(|text| address("steward", &text)).transpose()?,
             clearinghouse_code_hash: code_hash("clearinghouse_code_hash", written.clearinghouse_code_hash)?,
@@ -121,8 +147,12 @@ mod tests {
             "clearinghouse": CLEARINGHOUSE, "clearinghouse_code_hash": hash,
             "steward": "0x2222222222222222222222222222222222222222", "steward_code_hash": hash,
             "feeds": ["0x3333333333333333333333333333333333333333"],
+            "backstop_pool": "0x4444444444444444444444444444444444444444",
+            "backstop_member": "0x5555555555555555555555555555555555555555",
         }))
         .unwrap();
+        let membership = Membership { pool: Address::repeat_byte(0x44), member: Address::repeat_byte(0x55) };
+        assert_eq!(settings.backstop, Some(membership));
         assert_eq!(settings.steward, Some(Address::repeat_byte(0x22)));
         assert_eq!(settings.clearinghouse_code_hash, Some(B256::repeat_byte(0xab)));
         assert_eq!(settings.steward_code_hash, settings.clearinghouse_code_hash);
@@ -142,6 +172,10 @@ mod tests {
             (
                 json!({ "clearinghouse": CLEARINGHOUSE, "steward_code_hash": format!("0x{}", "ab".repeat(32)) }),
                 "steward_code_hash is set but steward is not",
+            ),
+            (
+                json!({ "clearinghouse": CLEARINGHOUSE, "backstop_pool": CLEARINGHOUSE }),
+                "backstop_pool is set but backstop_member is not",
             ),
         ] {
             let error = read(value.clone()).expect_err("refused");

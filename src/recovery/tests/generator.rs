@@ -1,6 +1,9 @@
 //! Random venues after a crash, from a seed: zero-sum by construction, since every position comes from a trade.
 
-use super::venue::{Account, Market, Order, Venue};
+use super::{
+    pool::Pool,
+    venue::{Account, Market, Order, Venue},
+};
 use crate::recovery::MarginBounds;
 
 /// SplitMix64: a seed is a case, on every machine.
@@ -59,6 +62,15 @@ pub(super) fn crashed_venue(seed: u64) -> Venue {
     venue.gate = dice.chance(50).then(|| dice.chance(40));
     if dice.chance(30) {
         venue.claims = (0..accounts).filter(|_| dice.chance(40)).map(|a| (a, 1 + i128::from(a) * scale)).collect();
+    }
+    if dice.chance(40) {
+        venue.pool = Some(Pool::random(&mut dice, accounts, scale));
+        // Some were closed out before, and left a hole.
+        for held in venue.accounts.values_mut().filter(|held| held.positions.is_empty()) {
+            if dice.chance(50) {
+                held.cash = -dice.between(1, 2_000 * scale);
+            }
+        }
     }
     // A venue owes no more than it has: the pool cannot be below zero.
     let pool: i128 = venue.accounts.keys().map(|a| venue.equity(*a)).sum();

@@ -5,6 +5,7 @@ mod generator;
 mod limiting;
 mod measures;
 mod offers;
+mod pool;
 mod tampering;
 mod venue;
 
@@ -21,7 +22,7 @@ const ALL: [Tier; 5] =
     [Tier::Liquidate, Tier::InsuranceFund, Tier::AutoDeleverage, Tier::SocialiseLoss, Tier::Recalibrate];
 
 /// The five, and those that absorb nothing.
-const EVERY: [Tier; 7] = Tier::ALL;
+const EVERY: [Tier; 8] = Tier::ALL;
 
 fn tiers(which: &[Tier]) -> Vec<TierSettings> {
     which.iter().map(|tier| TierSettings::unlimited(*tier)).collect()
@@ -66,7 +67,11 @@ fn units_of(plan: &BalancedPlan) -> BTreeSet<UnitKey> {
                 units.extend(others.iter().map(|p| p.unit.clone()));
             }
             Action::Gate { shut_for, .. } => units.extend(shut_for.clone()),
-            Action::DrawInsurance { .. } | Action::SetMargin { .. } | Action::Intent(_) => {}
+            Action::DrawInsurance { .. }
+            | Action::ClaimBackstop { .. }
+            | Action::DrawBackstop { .. }
+            | Action::SetMargin { .. }
+            | Action::Intent(_) => {}
         }
     }
     units
@@ -104,6 +109,7 @@ fn execute(venue: &mut Venue, plan: &BalancedPlan, left_alone: &BTreeSet<UnitKey
     };
     absorbed(Tier::InsuranceFund, "insurance_fund");
     absorbed(Tier::AutoDeleverage, "auto_deleverage");
+    absorbed(Tier::SharedBackstop, "shared_backstop");
     absorbed(Tier::SocialiseLoss, "socialise_loss");
     let returned = venue.absorbed.get("returned").copied().unwrap_or_default();
     assert_eq!(U256::from(returned.unsigned_abs()), plan.ledger().returned, "returned");

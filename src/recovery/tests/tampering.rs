@@ -7,7 +7,9 @@ fn amounts(step: &mut Step) -> Vec<&mut U256> {
     let mut found = vec![&mut step.absorbs];
     match &mut step.action {
         Action::Close { fills, .. } => found.extend(fills.iter_mut().map(|f| &mut f.price)),
-        Action::DrawInsurance { amount } => found.push(amount),
+        Action::DrawInsurance { amount } | Action::DrawBackstop { amount } => found.push(amount),
+        // To claim less than all is a plan as good as any.
+        Action::ClaimBackstop { .. } => {}
         Action::Deleverage { winners, .. } => found.extend(winners.iter_mut().map(|w| &mut w.loss)),
         Action::Socialise { payers } => found.extend(payers.iter_mut().map(|p| &mut p.amount)),
         Action::Restitute { claimants } => found.extend(claimants.iter_mut().map(|c| &mut c.amount)),

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use alloy::primitives::{B256, I256, U256};
 
+use super::pool::Pool;
 use crate::{
     recovery::{
         Action, DistressedUnit, FundState, Gate, Holder, MarginBounds, MarketCase, Measures, Position, RestingOrder,
@@ -55,6 +56,8 @@ pub(super) struct Venue {
     pub(super) gate: Option<bool>,
     /// Where in the order of the fund's life the venue is: half of a fee refills it.
     pub(super) absorbed: BTreeMap<&'static str, i128>,
+    /// The backstop pool it is a member of.
+    pub(super) pool: Option<Pool>,
 }
 
 pub(super) fn key(id: u16) -> UnitKey {
@@ -69,7 +72,7 @@ fn small(x: U256) -> i128 {
     i128::try_from(u128::try_from(x).unwrap()).unwrap()
 }
 
-fn big(x: i128) -> U256 {
+pub(super) fn big(x: i128) -> U256 {
     U256::from(u128::try_from(x).unwrap())
 }
 
@@ -112,6 +115,7 @@ impl Venue {
     /// Tokens behind the accounts: must equal the sum of cash and quotes, and of all equities.
     pub(super) fn total(&self) -> i128 {
         self.accounts.keys().map(|account| self.equity(*account)).sum::<i128>() + self.fund + self.paid_out
+            - self.pool.as_ref().map_or(0, |pool| pool.paid)
     }
 
     pub(super) fn trade(&mut self, account: u16, market: u32, mut delta: i128, price: i128) -> i128 {
@@ -169,6 +173,21 @@ impl Venue {
                 let unit = id(step.unit.as_ref().unwrap());
                 self.deleverage(unit, market.0, winners);
             }
+            Action::ClaimBackstop { amount } => {
+                let unit = id(step.unit.as_ref().unwrap());
+                self.show(unit);
+                let hole = self.hole(unit);
+                self.pool.as_mut().unwrap().claim(unit, small(*amount), hole);
+            }
+            Action::DrawBackstop { amount } => {
+                let unit = id(step.unit.as_ref().unwrap());
+                self.show(unit);
+                let hole = self.hole(unit);
+                let paid = self.pool.as_mut().unwrap().draw(unit, hole);
+                assert_eq!(paid, small(*amount));
+                self.accounts.get_mut(&unit).unwrap().cash += paid;
+                *self.absorbed.entry("shared_backstop").or_default() += paid;
+            }
             Action::Socialise { payers } => {
                 let unit = id(step.unit.as_ref().unwrap());
                 self.socialise(unit, payers);
@@ -190,6 +209,12 @@ impl Venue {
             }
         }
         assert_eq!(self.total(), before, "{step:?} makes or loses money");
+    }
+
+    /// What the member's contract shows the pool must be all that the unit is short.
+    fn show(&self, unit: u16) {
+        assert_eq!(self.spendable(), 0, "the fund can pay");
+        assert!(self.hole(unit) > 0, "not short");
     }
 
     fn healthy(&self) -> Vec<u16> {
@@ -297,6 +322,7 @@ impl Venue {
             gate: self.gate.map(|shut| Gate { shut_until: shut_until(shut), lasts_blocks: 50 }),
             claims: self.claims.iter().map(|(who, claim)| (key(*who), big(*claim))).collect(),
             round,
+            pool: self.pool.as_ref().map(Pool::case),
         }
     }
 

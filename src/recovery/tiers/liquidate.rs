@@ -46,7 +46,8 @@ pub(in crate::recovery) fn wind_down(work: &mut Work<'_>, unit: &UnitKey) -> Res
     if work.wound_down || work.waits || !open || !work.has(Tier::Liquidate) || (hole.is_zero() && !helped) {
         return Ok(());
     }
-    let later = work.has(Tier::AutoDeleverage) || work.has(Tier::SocialiseLoss);
+    let later =
+        [Tier::AutoDeleverage, Tier::SharedBackstop, Tier::SocialiseLoss].into_iter().any(|tier| work.has(tier));
     if !hole.is_zero() && later && !work.may_pass_fund(unit) {
         return Ok(());
     }

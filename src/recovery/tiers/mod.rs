@@ -9,6 +9,7 @@ mod insurance_fund;
 pub(super) mod liquidate;
 pub(super) mod recalibrate;
 pub(super) mod restitute;
+pub(super) mod shared_backstop;
 mod socialise_loss;
 
 use std::fmt;
@@ -71,6 +72,8 @@ registry! {
     InsuranceFund = "insurance_fund" => insurance_fund::InsuranceFund;
     /// Winners are closed at the bankruptcy price.
     AutoDeleverage = "auto_deleverage" => auto_deleverage::AutoDeleverage;
+    /// A pool that several protocols share pays, once it has seen the shortfall.
+    SharedBackstop = "shared_backstop" => shared_backstop::SharedBackstop;
     /// The rest of the segment pays, pro rata.
     SocialiseLoss = "socialise_loss" => socialise_loss::SocialiseLoss;
     /// Withdrawals wait while somebody is short.

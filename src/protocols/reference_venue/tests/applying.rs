@@ -94,11 +94,11 @@ fn the_stewards_moves_carry_their_blocks_time() {
 #[test]
 fn feeds_are_watched_from_the_moment_a_market_names_them() {
     let mut chain = Chain::empty();
-    assert_eq!(chain.venue.filter(&chain.snapshot.book).addresses, [STEWARD, CLEARINGHOUSE]);
+    assert_eq!(chain.venue.filter(&chain.snapshot.book).addresses, [STEWARD, POOL, CLEARINGHOUSE]);
     let early = chain.try_extend(&[price(FEED_A, 1, GENESIS)]);
     assert!(matches!(early, Err(ApplyError::ForeignEmitter { emitter: FEED_A, .. })), "{early:?}");
     chain.extend(&[segment_opened(1), listed(1, 1, FEED_A), price(FEED_A, 77, GENESIS), listed(4, 1, FEED_A)]);
-    assert_eq!(chain.venue.filter(&chain.snapshot.book).addresses, [STEWARD, CLEARINGHOUSE, FEED_A]);
+    assert_eq!(chain.venue.filter(&chain.snapshot.book).addresses, [STEWARD, POOL, CLEARINGHOUSE, FEED_A]);
     let feed: Option<state::Feed> = state::find(&chain.snapshot.book, state::Feed::id(FEED_A)).unwrap();
     assert_eq!(feed.unwrap().price, uint(77), "a second market on the feed leaves its price alone");
 }

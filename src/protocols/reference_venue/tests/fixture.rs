@@ -3,7 +3,7 @@
 use alloy::{primitives::IntoLogData, sol_types::SolEvent};
 
 use super::super::{
-    ReferenceVenue, Settings,
+    Membership, ReferenceVenue, Settings,
     abi::{IClearinghouse, IPriceFeed},
     state,
 };
@@ -15,6 +15,9 @@ use crate::{
 
 pub(super) const CLEARINGHOUSE: Address = Address::repeat_byte(0xc1);
 pub(super) const STEWARD: Address = Address::repeat_byte(0x57);
+pub(super) const POOL: Address = Address::repeat_byte(0xb0);
+/// The venue as the pool's member.
+pub(super) const MEMBER: Address = Address::repeat_byte(0xb1);
 /// Serves markets 1 and 3.
 pub(super) const FEED_A: Address = Address::repeat_byte(0xfa);
 /// Serves market 2.
@@ -29,6 +32,7 @@ pub(super) fn venue() -> ReferenceVenue {
         steward: Some(STEWARD),
         clearinghouse_code_hash: None,
         steward_code_hash: None,
+        backstop: Some(Membership { pool: POOL, member: MEMBER }),
         feeds: Vec::new(),
     })
 }

@@ -4,5 +4,6 @@ mod applying;
 mod casing;
 mod fixture;
 mod fuzzing;
+mod pooling;
 mod sending;
 mod valuing;

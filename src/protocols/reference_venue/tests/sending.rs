@@ -4,7 +4,7 @@ use alloy::sol_types::{SolCall, SolError};
 
 use super::{
     super::{
-        abi::{IAccessControl, IClearinghouse, IImplementation, IPriceFeed, IRiskSteward},
+        abi::{IAccessControl, IBackstopPool, IClearinghouse, IImplementation, IPriceFeed, IRiskSteward},
         refusal,
     },
     fixture::*,
@@ -352,7 +352,11 @@ fn the_registry_builds_it_by_its_word() {
 
 #[test]
 fn roles_name_their_holder_and_their_mend() {
-    let roles = venue().manifest(KEEPER).roles;
+    let mut roles = venue().manifest(KEEPER).roles;
+    let operator = roles.pop().unwrap();
+    let call = IBackstopPool::isOperatorCall::abi_decode(&operator.call.data).unwrap();
+    assert_eq!((operator.call.to, call.member, call.account), (POOL, MEMBER, KEEPER));
+    assert!(operator.mend.contains(&KEEPER.to_string()) && operator.mend.contains("setMember"), "{}", operator.mend);
     let asked: Vec<_> = roles
         .iter()
         .map(|role| {
