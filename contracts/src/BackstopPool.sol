@@ -142,7 +142,9 @@ contract BackstopPool is IBackstopPool, AccessControl, ReentrancyGuardTransient 
         _askedBy[memberId][number] += asked;
         _round.asked += asked;
         (made.round, made.amount) = (number, amount);
-        emit Claimed(number, memberId, segment, account, amount, _round.asked);
+        _round.unpaid += 1;
+        emit RoundChanged(number, _round.asked, _round.unpaid);
+        emit Claimed(number, memberId, segment, account, amount);
     }
 
     /// A claim is paid once. A hole that shrank takes less and leaves the rest to the capital.
@@ -161,6 +163,8 @@ contract BackstopPool is IBackstopPool, AccessControl, ReentrancyGuardTransient 
         known.outstanding += paid - own;
         emit StakeChanged(memberId, known.stake);
         _setCapital(capital - (paid - own));
+        _round.unpaid -= 1;
+        emit RoundChanged(_round.number, _round.asked, _round.unpaid);
         emit Drawn(_round.number, memberId, segment, account, paid, own, known.outstanding);
         _pay(memberId, segment, account, paid, shortfall);
     }
@@ -216,7 +220,8 @@ contract BackstopPool is IBackstopPool, AccessControl, ReentrancyGuardTransient 
     // ---- the round
 
     function _isOpen() private view returns (bool) {
-        return _round.number != 0 && block.number <= _round.drawsUntilBlock;
+        bool allPaid = _round.settled && _round.unpaid == 0;
+        return _round.number != 0 && block.number <= _round.drawsUntilBlock && !allPaid;
     }
 
     function _requireNoRound() private view {
@@ -230,7 +235,7 @@ contract BackstopPool is IBackstopPool, AccessControl, ReentrancyGuardTransient 
         }
         number = _round.number + 1;
         uint64 claimsUntil = uint64(block.number) + CLAIM_BLOCKS - 1;
-        _round = Round(number, claimsUntil, claimsUntil + DRAW_BLOCKS, false, 0, 0);
+        _round = Round(number, claimsUntil, claimsUntil + DRAW_BLOCKS, false, 0, 0, 0);
         emit RoundOpened(number, claimsUntil, claimsUntil + DRAW_BLOCKS);
     }
 

@@ -27,6 +27,7 @@ interface IBackstopPool {
         uint64 claimsUntilBlock; // the last block that takes claims
         uint64 drawsUntilBlock; // the last block that pays
         bool settled; // capitalAtSettlement is fixed
+        uint64 unpaid; // claims still to be paid; with the last of them a settled round is over
         uint256 asked; // sum of w over the claims
         uint256 capitalAtSettlement;
     }
@@ -46,14 +47,10 @@ interface IBackstopPool {
     event NoticeGiven(address indexed underwriter, uint256 shares, uint64 redeemableAt);
     event Redeemed(address indexed underwriter, uint256 shares, uint256 amount);
     event RoundOpened(uint64 indexed round, uint64 claimsUntilBlock, uint64 drawsUntilBlock);
-    /// `asked` is the round's sum of w with this claim.
+    /// After each claim and each payment.
+    event RoundChanged(uint64 indexed round, uint256 asked, uint64 unpaid);
     event Claimed(
-        uint64 indexed round,
-        address indexed member,
-        uint16 segment,
-        address indexed account,
-        uint256 amount,
-        uint256 asked
+        uint64 indexed round, address indexed member, uint16 segment, address indexed account, uint256 amount
     );
     event RoundSettled(uint64 indexed round, uint256 asked, uint256 capital);
     /// `amount` reached the account; `fromStake` of it was the member's own. `outstanding` is the member's with the rest.

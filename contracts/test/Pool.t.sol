@@ -145,6 +145,27 @@ contract PoolTest is Pooled {
         _assertPool();
     }
 
+    function test_aRoundIsOverWithItsLastPayment() public {
+        _underwrite(underwriter, 100_000);
+        _long(0, alice, 1_000);
+        _long(1, bob, 1_000);
+        _post(BTC, 500);
+        _claim(0, alice, 4_000);
+        _claim(1, bob, 3_000);
+        vm.assertEq(pool.round().unpaid, 2, "two claims");
+        vm.roll(block.number + 3);
+        _draw(0, alice);
+        vm.assertEq(pool.round().unpaid, 1, "one is paid");
+        bytes memory closed = abi.encodeWithSelector(
+            IBackstopPool.ClaimsClosed.selector, uint64(1), pool.round().drawsUntilBlock
+        );
+        _poolRefuses(keeper, _claimCall(1, bob, 1), closed);
+        _draw(1, bob);
+        _claim(1, bob, 1_000);
+        vm.assertEq(pool.round().number, 2, "the next round begins at once");
+        _assertPool();
+    }
+
     function test_whatIsRepaidMayBeDrawnAgain() public {
         _underwrite(underwriter, 100_000);
         _long(0, alice, 1_000);

@@ -39,7 +39,7 @@ fn the_least_configuration_is_filled_with_defaults() {
     let eth = eth(&config);
     assert!(eth.enabled && eth.executor.dry_run);
     assert_eq!(eth.executor.fee_cap_wei, Decimal(500_000_000_000));
-    assert_eq!(eth.recovery.tiers.len(), 7);
+    assert_eq!(eth.recovery.tiers.len(), 8);
     assert_eq!(eth.recovery.adl_policy.name(), "min_max");
     assert_eq!(eth.protocol.adapter, "reference_venue");
     assert_eq!(eth.protocol.settings.keys().collect::<Vec<_>>(), ["clearinghouse"]);

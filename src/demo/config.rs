@@ -6,7 +6,7 @@ use alloy::{primitives::keccak256, signers::local::PrivateKeySigner};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::{census::AT_RISK_HEALTH_FACTOR_BPS, venue::Venue};
+use super::{census::AT_RISK_HEALTH_FACTOR_BPS, pool::Membership, venue::Venue};
 use crate::types::{Address, B256};
 
 /// The deployment's name in configuration and journal.
@@ -52,6 +52,23 @@ pub(super) struct Settings<'a> {
     pub(super) recovery: Option<&'a Value>,
 }
 
+/// The venue as its adapter is told of it.
+pub(super) fn adapter_settings(venue: &Venue) -> Value {
+    let mut told = json!({ "clearinghouse": venue.clearinghouse, "steward": venue.steward });
+    if let Some(Membership { pool, member }) = venue.membership {
+        told["backstop_pool"] = json!(pool);
+        told["backstop_member"] = json!(member);
+    }
+    told
+}
+
+/// The same with the adapter's name.
+pub(super) fn protocol(venue: &Venue) -> Value {
+    let mut protocol = adapter_settings(venue);
+    protocol["adapter"] = json!(ADAPTER);
+    protocol
+}
+
 /// The configuration an operator would write for this deployment.
 pub(super) fn config_text(settings: &Settings<'_>) -> Result<String> {
     let mut config = json!({
@@ -61,11 +78,7 @@ pub(super) fn config_text(settings: &Settings<'_>) -> Result<String> {
         "deployments": { DEPLOYMENT: {
             "chain_id": settings.chain_id,
             "rpc": { "url": settings.rpc_url, "timeout_ms": 10_000, "poll_interval_ms": 1_000 },
-            "protocol": {
-                "adapter": ADAPTER,
-                "clearinghouse": settings.venue.clearinghouse,
-                "steward": settings.venue.steward,
-            },
+            "protocol": protocol(settings.venue),
             "indexer": { "audit_every_blocks": 10, "audit_units": 50 },
             "scanner": { "at_risk_health_factor_bps": AT_RISK_HEALTH_FACTOR_BPS },
             "executor": {
@@ -100,6 +113,7 @@ mod tests {
             clearinghouse: Address::repeat_byte(1),
             steward: Address::repeat_byte(2),
             feeds: BTreeMap::new(),
+            membership: None,
         };
         let settings = Settings {
             database_url: "postgres://backstop@%2Ftmp%2Fa%20\"b:5432/demo",

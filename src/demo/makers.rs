@@ -118,6 +118,7 @@ mod tests {
             clearinghouse: Address::ZERO,
             steward: Address::ZERO,
             feeds: BTreeMap::new(),
+            membership: None,
         }
     }
 

@@ -21,6 +21,7 @@ mod drive;
 mod makers;
 pub mod node;
 mod play;
+mod pool;
 mod population;
 pub mod postgres;
 pub mod process;

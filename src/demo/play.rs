@@ -7,17 +7,17 @@ use std::{
 
 use alloy::primitives::keccak256;
 use anyhow::{Context, Result};
-use serde_json::json;
 
 use super::{
     DemoOptions, DemoReport, Signals,
     anvil::{Anvil, AnvilOptions, Mining},
     audit::Tally,
-    config::{ADAPTER, DEPLOYMENT, KEY_VARIABLE, Keeper, Settings, config_text},
+    config::{ADAPTER, DEPLOYMENT, KEY_VARIABLE, Keeper, Settings, adapter_settings, config_text},
     daemon::{Daemon, Launch, free_port},
     display::Display,
     drive::Drive,
     node::{MinedTransaction, Node},
+    pool::Pool,
     population::populate,
     postgres::{Durability, ThrowAwayPostgres},
     process::Scratch,
@@ -138,7 +138,9 @@ impl Stage {
         node.adopt(&[admin]).await?;
         node.grant(&[keeper.address]).await?;
         display.phase("deploying the venue");
-        let venue = Venue::deploy(&node, admin, keeper.address, &scenario).await?;
+        let mut venue = Venue::deploy(&node, admin, keeper.address, &scenario).await?;
+        let pool = Pool::deploy(&node, &venue, scenario.backstop.capital).await?;
+        pool.admit(&node, &mut venue, keeper.address, scenario.backstop.terms).await?;
         let accounts = scenario.traders.len() + scenario.makers.len();
         display.phase(&format!("opening {accounts} accounts in {} markets", scenario.markets.len()));
         populate(&node, &venue, &scenario).await?;
@@ -245,8 +247,8 @@ impl Stage {
         let chain = verify::chain_books(&self.node, &self.venue, &rest.block, audit.books()).await?;
         let cache = match &rest.book {
             Some(book) => {
-                let settings = json!({ "clearinghouse": self.venue.clearinghouse, "steward": self.venue.steward });
-                let adapter = protocols::adapter(ADAPTER, settings).context("the demo's adapter")?;
+                let adapter =
+                    protocols::adapter(ADAPTER, adapter_settings(&self.venue)).context("the demo's adapter")?;
                 verify::cache(adapter.as_ref(), &rest.block, book.clone(), &chain.accounts)?
             }
             None => verify::CacheCheck::default(),
@@ -310,12 +312,13 @@ impl Stage {
             .collect();
         format!(
             "everything still runs; Ctrl-C ends it\n\
-             \n  node          {}\n  clearinghouse {}\n  steward       {}\n  token         {}\n  keeper        {}\n{}\n\
+             \n  node          {}\n  clearinghouse {}\n  steward       {}\n  backstop pool {}\n  token         {}\n  keeper        {}\n{}\n\
              \n  metrics       {}/metrics\n  health        {}/readyz\n  configuration {}\n  log           {}\n\
              \n  psql '{}'\n",
             self.anvil.http_url(),
             self.venue.clearinghouse,
             self.venue.steward,
+            self.venue.membership.map(|membership| membership.pool).unwrap_or_default(),
             self.venue.token,
             self.keeper.address,
             feeds.join("\n"),
@@ -346,6 +349,7 @@ fn broken_promises(report: &DemoReport, options: &DemoOptions) -> Vec<String> {
         (!absorbed.liquidation.is_zero(), "liquidation absorbed nothing"),
         (!absorbed.insurance_fund.is_zero(), "the insurance fund absorbed nothing"),
         (!absorbed.auto_deleverage.is_zero(), "auto-deleveraging absorbed nothing"),
+        (!absorbed.shared_backstop.is_zero(), "the shared backstop absorbed nothing"),
         (!absorbed.socialise_loss.is_zero(), "socialised loss absorbed nothing"),
         (report.margin_moves > 0, "no margin was recalibrated"),
         (report.killed == options.kill, "the daemon was not killed as planned"),

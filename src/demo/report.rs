@@ -112,6 +112,7 @@ impl DemoReport {
         row("bad debt", money(&self.bad_debt), "what their own margin could not pay".to_owned());
         row("  insurance fund", dollars(self.absorbed.insurance_fund), String::new());
         row("  auto-deleverage", dollars(self.absorbed.auto_deleverage), format!("{} winners", self.deleveraged));
+        row("  shared backstop", dollars(self.absorbed.shared_backstop), "a pool of several venues".to_owned());
         row("  socialised loss", dollars(self.absorbed.socialise_loss), format!("{} payers", self.payers));
         row("  residual", money(&self.residual), "paid by nobody".to_owned());
         row("breach to repair", format!("{} blocks", self.blocks_to_repair_max), "for the slowest account".to_owned());

@@ -13,6 +13,7 @@
 
 use std::collections::BTreeMap;
 
+use super::pool::Terms;
 use crate::types::{Address, math};
 use alloy::primitives::{U256, keccak256};
 
@@ -35,6 +36,12 @@ const GOLD: u16 = 4;
 
 /// One token in its smallest unit: the settlement token has six decimals.
 const TOKEN: u64 = 1_000_000;
+
+/// Too small for what is left to it, so that something is left to socialise too.
+const BACKSTOP: BackstopPlan = BackstopPlan {
+    capital: 2_000 * TOKEN,
+    terms: Terms { cap: 100_000 * TOKEN, first_loss_bps: 1_000, stake: 20_000 * TOKEN, premium: TOKEN },
+};
 
 /// A market to be listed.
 #[derive(Clone, Debug)]
@@ -66,6 +73,15 @@ pub(super) struct SegmentPlan {
     pub(super) id: u16,
     /// What its insurance fund starts with, settlement-token units.
     pub(super) insurance_fund: u128,
+}
+
+/// A shared backstop pool, settlement-token units.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BackstopPlan {
+    /// What underwriters put in.
+    pub(super) capital: u64,
+    /// What the venue joins with.
+    pub(super) terms: Terms,
 }
 
 /// An account with what it deposits.
@@ -108,6 +124,8 @@ pub(super) struct Scenario {
     pub(super) markets: Vec<MarketPlan>,
     /// Segments, by id.
     pub(super) segments: Vec<SegmentPlan>,
+    /// The backstop pool that the venue is a member of.
+    pub(super) backstop: BackstopPlan,
     /// Accounts that take positions.
     pub(super) traders: Vec<Participant>,
     /// Accounts that quote.
@@ -128,7 +146,7 @@ impl Scenario {
         let stages = stages(&markets, &makers, &roster);
         let path = path(&mut dice, &markets);
         let traders = roster.traders.into_iter().map(|t| t.participant).collect();
-        Self { markets, segments: segments(), traders, makers, stages, path }
+        Self { markets, segments: segments(), backstop: BACKSTOP, traders, makers, stages, path }
     }
 
     /// The market of this id.

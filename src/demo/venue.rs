@@ -14,6 +14,7 @@ use anyhow::{Context, Result};
 
 use super::{
     node::{Message, Node},
+    pool::Membership,
     scenario::{MarketPlan, Scenario},
 };
 use crate::types::{Address, B256, Call, I256, U256};
@@ -59,12 +60,24 @@ pub(super) struct Venue {
     pub(super) steward: Address,
     /// Price feeds, by market.
     pub(super) feeds: BTreeMap<u16, Address>,
+    /// Its place in a shared backstop pool, if it has one.
+    pub(super) membership: Option<Membership>,
 }
 
 impl Venue {
     /// Deploys the contracts and appoints: the admin reports prices, `keeper` may recover and move margins.
     pub(super) async fn deploy(node: &Node, admin: Address, keeper: Address, scenario: &Scenario) -> Result<Self> {
         let token = create(node, admin, SettlementToken::BYTECODE.to_vec(), vec![], "the settlement token").await?;
+        Self::deploy_with(node, (admin, token), keeper, scenario).await
+    }
+
+    /// The same with a token that is there already and that the admin may mint.
+    pub(super) async fn deploy_with(
+        node: &Node,
+        (admin, token): (Address, Address),
+        keeper: Address,
+        scenario: &Scenario,
+    ) -> Result<Self> {
         let arguments = Clearinghouse::constructorCall { token, admin }.abi_encode();
         let clearinghouse =
             create(node, admin, Clearinghouse::BYTECODE.to_vec(), arguments, "the clearinghouse").await?;
@@ -76,7 +89,7 @@ impl Venue {
             let what = format!("the {} feed", market.symbol);
             feeds.insert(market.id, create(node, admin, PriceFeed::BYTECODE.to_vec(), arguments, &what).await?);
         }
-        let venue = Self { admin, token, clearinghouse, steward, feeds };
+        let venue = Self { admin, token, clearinghouse, steward, feeds, membership: None };
         venue.open(node, keeper, scenario).await?;
         Ok(venue)
     }
@@ -171,7 +184,13 @@ fn role_id(role: &str) -> B256 {
     keccak256(role)
 }
 
-async fn create(node: &Node, admin: Address, mut code: Vec<u8>, arguments: Vec<u8>, what: &str) -> Result<Address> {
+pub(super) async fn create(
+    node: &Node,
+    admin: Address,
+    mut code: Vec<u8>,
+    arguments: Vec<u8>,
+    what: &str,
+) -> Result<Address> {
     code.extend(arguments);
     let receipts = node.execute(&[Message::create(admin, code, what)]).await?;
     let created = receipts.first().and_then(|receipt| receipt.contract_address);

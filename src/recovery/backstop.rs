@@ -8,7 +8,7 @@
 //! same fraction, rounded down.
 //! Must not: decide whether a hole exists. The contract reads that itself when it is asked and when it pays.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{Address, U256};
 
@@ -43,6 +43,9 @@ pub struct PoolCase {
     pub terms: MemberTerms,
     /// The round that is open in the next block, if one is.
     pub round: Option<PoolRound>,
+    /// This segment's units that the last round has paid. They had their part of it and do not claim again before the
+    /// next one.
+    pub paid: BTreeSet<UnitKey>,
 }
 
 /// A round of claims and payments.
@@ -56,8 +59,8 @@ pub struct PoolRound {
     pub asked: U256,
     /// What is shared: the capital when the first claim was paid, until then the capital as it is.
     pub capital: U256,
-    /// Claims of this segment's units in this round; `None`: paid.
-    pub claims: BTreeMap<UnitKey, Option<U256>>,
+    /// Unpaid claims of this segment's units in this round.
+    pub claims: BTreeMap<UnitKey, U256>,
 }
 
 /// Where a unit stands with the pool, for what is mined in the next block.
@@ -75,7 +78,7 @@ pub(super) enum PoolClaimState {
         /// At most this much.
         granted: U256,
     },
-    /// It was paid in this round.
+    /// It was paid in the last round.
     Paid,
     /// It has no claim, and this round takes none any more.
     Closed {
@@ -87,12 +90,14 @@ pub(super) enum PoolClaimState {
 impl PoolCase {
     /// Where a unit stands, given the block that the case is true of.
     pub(super) fn claim_of(&self, unit: &UnitKey, block: u64) -> PoolClaimState {
+        if self.paid.contains(unit) {
+            return PoolClaimState::Paid;
+        }
         let Some(round) = &self.round else { return PoolClaimState::Open };
         let takes_claims = block < round.claims_until_block;
         match round.claims.get(unit) {
-            Some(None) => PoolClaimState::Paid,
-            Some(Some(_)) if takes_claims => PoolClaimState::Waits { from_block: round.claims_until_block + 1 },
-            Some(Some(amount)) => PoolClaimState::Due { granted: granted(*amount, round.capital, round.asked) },
+            Some(_) if takes_claims => PoolClaimState::Waits { from_block: round.claims_until_block + 1 },
+            Some(amount) => PoolClaimState::Due { granted: granted(*amount, round.capital, round.asked) },
             None if takes_claims => PoolClaimState::Open,
             None => PoolClaimState::Closed { until_block: round.draws_until_block },
         }
@@ -101,7 +106,7 @@ impl PoolCase {
     /// Refuses figures beyond what the arithmetic is made for.
     pub(super) fn check(&self) -> Result<(), Violation> {
         let small = self.round.as_ref().is_none_or(|round| {
-            let claims = || round.claims.values().flatten();
+            let claims = || round.claims.values();
             [round.asked, round.capital].iter().chain(claims()).all(|amount| fits(*amount))
         });
         if small && fits(self.capital) && sound(&self.terms) {

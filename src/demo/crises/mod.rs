@@ -11,6 +11,7 @@
 mod expectations;
 mod interrupted;
 mod play;
+mod pooled;
 mod settings;
 mod world;
 
@@ -86,6 +87,7 @@ fn crises() -> Vec<Crisis> {
     let mut all: Vec<Crisis> = Vec::new();
     all.extend(expectations::CRISES.iter().map(|(name, story, play)| crisis(name, story, *play)));
     all.extend(interrupted::CRISES.iter().map(|(name, story, play)| crisis(name, story, *play)));
+    all.extend(pooled::CRISES.iter().map(|(name, story, play)| crisis(name, story, *play)));
     all.extend(settings::CRISES.iter().map(|(name, story, play)| crisis(name, story, *play)));
     all
 }

@@ -11,16 +11,17 @@ use serde_json::Value;
 
 use super::{
     super::{
-        config::DEPLOYMENT,
+        audit::Tally,
+        config::{DEPLOYMENT, Keeper},
         daemon::Daemon,
         node::Message,
         population::place,
-        venue::{Clearinghouse, SettlementToken},
+        venue::{Clearinghouse, SettlementToken, Venue},
         verify,
         watch::Watch,
     },
     Outcome, Paid,
-    world::{ONE, TWO, World, owner},
+    world::{ONE, SISTER, TWO, World, owner},
 };
 use crate::{
     journal::{DeploymentId, EpisodeAccount},
@@ -40,6 +41,8 @@ const CALM_WITHIN_BLOCKS: u64 = 80;
 pub(super) struct Play<'w> {
     pub(super) world: &'w World,
     pub(super) watch: Watch<'w>,
+    /// The second venue's, if there is one.
+    pub(super) sister: Option<Watch<'w>>,
     pub(super) daemon: Daemon,
     prices: BTreeMap<u16, u64>,
     /// Whether the oracle still posts.
@@ -54,9 +57,13 @@ impl<'w> Play<'w> {
     pub(super) async fn begin(world: &'w World) -> Result<Self> {
         let daemon = world.start_daemon()?;
         let watch = Watch::start(&world.node, &world.venue).await?;
+        let sister = match &world.sister {
+            Some(sister) => Some(Watch::start(&world.node, &sister.venue).await?),
+            None => None,
+        };
         let from_block = watch.block().number;
         let prices = world.opening.clone();
-        let mut play = Self { world, watch, daemon, prices, frozen: false, down: false, from_block };
+        let mut play = Self { world, watch, sister, daemon, prices, frozen: false, down: false, from_block };
         play.until_ready().await?;
         Ok(play)
     }
@@ -75,8 +82,10 @@ impl<'w> Play<'w> {
     /// Makes a block with fresh prices.
     pub(super) async fn block(&mut self) -> Result<()> {
         if !self.frozen {
-            let posts = self.world.venue.post_prices(&self.prices, self.watch.block().timestamp);
-            self.world.node.send(&posts).await?;
+            for (venue, _) in self.houses() {
+                let posts = venue.post_prices(&self.prices, self.watch.block().timestamp);
+                self.world.node.send(&posts).await?;
+            }
         }
         self.mine(BLOCK_SECONDS).await
     }
@@ -108,6 +117,9 @@ impl<'w> Play<'w> {
         self.world.set_next_timestamp(self.watch.block().timestamp + seconds).await?;
         self.world.node.mine().await?;
         ensure!(self.watch.advance().await?, "no block came");
+        if let Some(sister) = &mut self.sister {
+            sister.advance().await?;
+        }
         if self.down { Ok(()) } else { self.until_scanned(SCANNED_WITHIN).await }
     }
 
@@ -116,8 +128,8 @@ impl<'w> Play<'w> {
         loop {
             self.daemon.check_alive()?;
             if let Some((_, said)) = self.daemon.readiness().await {
-                let scanned = said["deployments"][DEPLOYMENT]["scanned_block"].as_u64();
-                if scanned.is_some_and(|block| block >= head) {
+                let scanned = |name: &&str| said["deployments"][*name]["scanned_block"].as_u64();
+                if self.deployments().iter().all(|name| scanned(name).is_some_and(|block| block >= head)) {
                     return Ok(());
                 }
                 ensure!(Instant::now() < deadline, "the daemon is not done with block {head}: {said}");
@@ -127,11 +139,29 @@ impl<'w> Play<'w> {
         }
     }
 
-    /// Whether a transaction of the keeper waits to be mined.
+    /// The venues, each with its keeper.
+    fn houses(&self) -> Vec<(&'w Venue, &'w Keeper)> {
+        let sister = self.world.sister.as_ref().map(|sister| (&sister.venue, &sister.keeper));
+        [(&self.world.venue, &self.world.keeper)].into_iter().chain(sister).collect()
+    }
+
+    fn deployments(&self) -> &'static [&'static str] {
+        if self.sister.is_some() { &[DEPLOYMENT, SISTER] } else { &[DEPLOYMENT] }
+    }
+
+    fn watches(&self) -> impl Iterator<Item = &Watch<'w>> {
+        [&self.watch].into_iter().chain(&self.sister)
+    }
+
+    /// Whether a transaction of a keeper waits to be mined.
     pub(super) async fn keeper_is_sending(&self) -> Result<bool> {
-        let keeper = self.world.keeper.address;
-        let mined = self.world.node.nonce(keeper, "latest").await?;
-        Ok(self.world.node.nonce(keeper, "pending").await? > mined)
+        for (_, keeper) in self.houses() {
+            let mined = self.world.node.nonce(keeper.address, "latest").await?;
+            if self.world.node.nonce(keeper.address, "pending").await? > mined {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Fails unless the daemon has a transaction on the way: what follows would happen at another time than it should.
@@ -156,7 +186,7 @@ impl<'w> Play<'w> {
 
     /// Lets the daemon run with other recovery settings, and waits until it has taken them over.
     pub(super) async fn reconfigure(&mut self, recovery: &Value) -> Result<()> {
-        let deployment = self.deployment().await?;
+        let deployment = self.deployment(DEPLOYMENT).await?;
         let before = self.world.journal.recovery_settings_changes(deployment, 1).await?;
         self.world.configure(Some(recovery))?;
         self.daemon.reload()?;
@@ -181,21 +211,23 @@ impl<'w> Play<'w> {
 
     /// What still waits to be done, if anything.
     async fn unrest(&self) -> Result<Option<String>> {
-        let deployment = self.deployment().await?;
-        let count = self.watch.count;
-        if !count.is_repaired() {
+        if let Some(count) = self.watches().map(|watch| watch.count).find(|count| !count.is_repaired()) {
             return Ok(Some(format!("{} are liquidatable and {} bankrupt", count.liquidatable, count.bankrupt)));
         }
-        let unsettled = self.world.journal.unsettled_transactions(deployment).await?.len();
-        let open = self.world.journal.open_episodes(deployment).await?.len();
+        let (mut unsettled, mut open) = (0, 0);
+        for name in self.deployments() {
+            let deployment = self.deployment(name).await?;
+            unsettled += self.world.journal.unsettled_transactions(deployment).await?.len();
+            open += self.world.journal.open_episodes(deployment).await?.len();
+        }
         let sending = self.keeper_is_sending().await?;
         let restless = unsettled > 0 || open > 0 || sending;
         Ok(restless
             .then(|| format!("{unsettled} transactions are not final, {open} episodes open, sending: {sending}")))
     }
 
-    async fn deployment(&self) -> Result<DeploymentId> {
-        let row = self.world.journal.deployment_by_name(&DEPLOYMENT.parse()?).await?;
+    async fn deployment(&self, name: &str) -> Result<DeploymentId> {
+        let row = self.world.journal.deployment_by_name(&name.parse()?).await?;
         Ok(row.context("the daemon has not registered its deployment")?.id)
     }
 
@@ -249,8 +281,9 @@ impl<'w> Play<'w> {
 
     /// Holds chain, audit and journal against each other and against what should have been paid.
     pub(super) async fn end(mut self, expected: Paid) -> Result<Outcome> {
-        let (audit, block) = (&self.watch.audit, *self.watch.block());
-        let tallies = [ONE, TWO].map(|segment| audit.tally(segment));
+        let block = *self.watch.block();
+        let tallies: Vec<Tally> =
+            self.watches().flat_map(|watch| [ONE, TWO].map(|segment| watch.audit.tally(segment))).collect();
         let mut paid = Paid::default();
         for tally in &tallies {
             paid.insurance_fund += tally.absorbed.insurance_fund;
@@ -259,8 +292,7 @@ impl<'w> Play<'w> {
             paid.socialise_loss += tally.absorbed.socialise_loss;
             paid.returned += tally.returned;
         }
-        let mut faults = verify::chain_books(&self.world.node, &self.world.venue, &block, audit.books()).await?.faults;
-        faults.extend(audit.violations().1.iter().cloned());
+        let mut faults = Vec::new();
         if tallies.iter().any(|tally| !tally.conserves() || !tally.shortfall_open.is_zero()) {
             faults.push("losses were not conserved, or one is left to nobody".to_owned());
         }
@@ -268,10 +300,19 @@ impl<'w> Play<'w> {
             faults.push(format!("paid was {paid:?}, not {expected:?}"));
         }
         faults.extend(self.journal_faults(&tallies).await?);
-        let mined = self.world.node.sent_by(self.world.keeper.address, 0, block.number).await?;
-        let nonce_next = self.world.node.nonce(self.world.keeper.address, "latest").await?;
         let actions = self.world.journal.list_actions(&verify::all_actions()).await?;
-        faults.extend(verify::nothing_twice(&mined, nonce_next, &actions));
+        let mut mined = Vec::new();
+        let houses = self.houses().into_iter().zip(self.watches()).zip(self.deployments());
+        for (((venue, keeper), watch), name) in houses {
+            let audit = &watch.audit;
+            faults.extend(verify::chain_books(&self.world.node, venue, &block, audit.books()).await?.faults);
+            faults.extend(audit.violations().1.iter().cloned());
+            let sent = self.world.node.sent_by(keeper.address, 0, block.number).await?;
+            let nonce_next = self.world.node.nonce(keeper.address, "latest").await?;
+            let own: Vec<_> = actions.iter().filter(|a| a.deployment.as_str() == *name).cloned().collect();
+            faults.extend(verify::nothing_twice(&sent, nonce_next, &own));
+            mined.extend(sent);
+        }
         let status = self.daemon.stop().await?;
         if !status.success() {
             faults.push(format!("the daemon ended with {status} after SIGTERM"));
@@ -287,7 +328,7 @@ impl<'w> Play<'w> {
     }
 
     /// The daemon's account of who paid against the chain's: by tier, and by who bore it.
-    async fn journal_faults(&self, tallies: &[super::super::audit::Tally; 2]) -> Result<Vec<String>> {
+    async fn journal_faults(&self, tallies: &[Tally]) -> Result<Vec<String>> {
         let mut faults = Vec::new();
         let mut accounts: Vec<EpisodeAccount> = Vec::new();
         for episode in self.world.journal.list_episodes(None, false, 1_000).await? {
@@ -296,12 +337,12 @@ impl<'w> Play<'w> {
         let sum = |tier: Tier| {
             accounts.iter().filter_map(|account| account.by_tier().get(&tier).copied()).fold(U256::ZERO, |a, b| a + b)
         };
-        let chain =
-            |of: &dyn Fn(&super::super::audit::Tally) -> U256| tallies.iter().map(of).fold(U256::ZERO, |a, b| a + b);
+        let chain = |of: &dyn Fn(&Tally) -> U256| tallies.iter().map(of).fold(U256::ZERO, |a, b| a + b);
         for (tier, on_chain) in [
             (Tier::Liquidate, chain(&|t| t.absorbed.liquidation)),
             (Tier::InsuranceFund, chain(&|t| t.absorbed.insurance_fund)),
             (Tier::AutoDeleverage, chain(&|t| t.absorbed.auto_deleverage)),
+            (Tier::SharedBackstop, chain(&|t| t.absorbed.shared_backstop)),
             (Tier::SocialiseLoss, chain(&|t| t.absorbed.socialise_loss)),
             (Tier::Restitute, chain(&|t| t.returned)),
         ] {

@@ -9,17 +9,23 @@ use serde_json::Value;
 use super::{
     super::{
         anvil::{Anvil, AnvilOptions, Mining},
-        config::{KEY_VARIABLE, Keeper, Settings, config_text},
+        config::{DEPLOYMENT, KEY_VARIABLE, Keeper, Settings, config_text, protocol},
         daemon::{Daemon, Launch, free_port},
         node::Node,
         play::executable,
+        pool::{Membership, Pool, Terms},
         population::populate,
-        scenario::{MarketPlan, Participant, Scenario, SegmentPlan, Stage, Trade},
+        scenario::{BackstopPlan, MarketPlan, Participant, Scenario, SegmentPlan, Stage, Trade},
         venue::Venue,
     },
     Arena,
 };
 use crate::{journal::Journal, types::Address};
+
+/// The second venue's deployment.
+pub(super) const SISTER: &str = "sister";
+/// The variable through which the daemon gets its key.
+const SISTER_KEY: &str = "BACKSTOP_DEMO_SISTER_KEY";
 
 /// Segment 1, in which most crises happen.
 pub(super) const ONE: u16 = 1;
@@ -31,6 +37,10 @@ pub(super) const BTC: u16 = 1;
 pub(super) const ETH: u16 = 2;
 /// Segment 2's market: opened at 1,000 a lot.
 pub(super) const SOL: u16 = 3;
+
+/// The plan of a venue that joins none.
+const NO_POOL: BackstopPlan =
+    BackstopPlan { capital: 0, terms: Terms { cap: 1, first_loss_bps: 0, stake: 0, premium: 0 } };
 
 /// Prices, and market, buyer, seller and lots of each trade made at them.
 type Chapter = (Vec<(u16, u64)>, Vec<(u16, &'static str, &'static str, u64)>);
@@ -45,6 +55,10 @@ pub(super) struct Cast {
     pub(super) stages: Vec<Chapter>,
     /// Recovery settings that differ from the defaults.
     pub(super) recovery: Option<Value>,
+    /// Capital of a shared backstop pool, and the terms on which the venue joins it.
+    pub(super) pool: Option<(u64, Terms)>,
+    /// The cast of a second venue, guarded by the same daemon as another deployment. It joins the pool of the first.
+    pub(super) sister: Option<Box<Cast>>,
 }
 
 impl Cast {
@@ -56,6 +70,8 @@ impl Cast {
             people: vec![("alice", ONE, 1_100), ("bob", ONE, 20_000), ("carol", ONE, 20_000), ("dave", ONE, 50_000)],
             stages: vec![(vec![], vec![(BTC, "alice", "bob", 6), (BTC, "alice", "carol", 4)])],
             recovery: None,
+            pool: None,
+            sister: None,
         }
     }
 
@@ -100,6 +116,7 @@ impl Cast {
         Scenario {
             markets,
             segments,
+            backstop: self.pool.map_or(NO_POOL, |(capital, terms)| BackstopPlan { capital, terms }),
             traders: self.people.iter().map(person).collect(),
             makers: vec![],
             stages,
@@ -108,9 +125,42 @@ impl Cast {
     }
 }
 
+impl Sister {
+    /// Deploys a second venue of the same token and lets its people trade; if the first is in a pool, it joins that.
+    async fn raise(node: &Node, first: &Venue, cast: &Cast) -> Result<Self> {
+        let keeper = Keeper::new(2)?;
+        node.grant(&[keeper.address]).await?;
+        let scenario = cast.scenario();
+        let mut venue = Venue::deploy_with(node, (first.admin, first.token), keeper.address, &scenario).await?;
+        populate(node, &venue, &scenario).await?;
+        if let (Some(Membership { pool, .. }), Some((_, terms))) = (first.membership, cast.pool) {
+            Pool { address: pool }.admit(node, &mut venue, keeper.address, terms).await?;
+        }
+        Ok(Self { venue, keeper })
+    }
+
+    /// Adds its deployment: the first one's with its own contracts and key.
+    fn configure(&self, config: &mut toml::Table) -> Result<()> {
+        let deployments = config.get_mut("deployments").and_then(toml::Value::as_table_mut);
+        let deployments = deployments.context("no deployments in the configuration")?;
+        let mut own = deployments.get(DEPLOYMENT).cloned().context("no first deployment")?;
+        let protocol = toml::Value::try_from(protocol(&self.venue)).context("the second venue's settings")?;
+        own["protocol"] = protocol;
+        own["executor"]["signer"]["variable"] = toml::Value::String(SISTER_KEY.to_owned());
+        deployments.insert(SISTER.to_owned(), own);
+        Ok(())
+    }
+}
+
 /// A person's address: a hash, so that it has no key.
 pub(super) fn owner(name: &str) -> Address {
     Address::from_slice(&keccak256(format!("crisis {name}"))[12..])
+}
+
+/// A second venue with a deployment of its own.
+pub(super) struct Sister {
+    pub(super) venue: Venue,
+    pub(super) keeper: Keeper,
 }
 
 /// See the module. Dropped, it is gone.
@@ -119,6 +169,7 @@ pub(super) struct World {
     pub(super) venue: Venue,
     pub(super) journal: Journal,
     pub(super) keeper: Keeper,
+    pub(super) sister: Option<Sister>,
     pub(super) opening: BTreeMap<u16, u64>,
     recovery: Option<Value>,
     database_url: String,
@@ -143,13 +194,22 @@ impl World {
         node.adopt(&[admin]).await?;
         node.grant(&[keeper.address]).await?;
         let scenario = cast.scenario();
-        let venue = Venue::deploy(&node, admin, keeper.address, &scenario).await?;
+        let mut venue = Venue::deploy(&node, admin, keeper.address, &scenario).await?;
         populate(&node, &venue, &scenario).await?;
+        if cast.pool.is_some() {
+            let pool = Pool::deploy(&node, &venue, scenario.backstop.capital).await?;
+            pool.admit(&node, &mut venue, keeper.address, scenario.backstop.terms).await?;
+        }
+        let sister = match &cast.sister {
+            Some(cast) => Some(Sister::raise(&node, &venue, cast).await?),
+            None => None,
+        };
         Ok(Self {
             node,
             venue,
             journal,
             keeper,
+            sister,
             opening: scenario.stages.last().map(|stage| stage.prices.clone()).unwrap_or_default(),
             recovery: cast.recovery,
             database_url,
@@ -169,6 +229,11 @@ impl World {
             ops_port: self.ops_port,
             recovery: recovery.or(self.recovery.as_ref()),
         })?;
+        let mut config: toml::Table = text.parse().context("read the configuration back")?;
+        if let Some(sister) = &self.sister {
+            sister.configure(&mut config)?;
+        }
+        let text = toml::to_string_pretty(&config).context("write the configuration")?;
         let path = self.folder.join("backstop.toml");
         std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
         Ok(path)
@@ -176,7 +241,9 @@ impl World {
 
     /// Starts the daemon.
     pub(super) fn start_daemon(&self) -> Result<Daemon> {
-        let environment = vec![(KEY_VARIABLE.to_owned(), self.keeper.key.to_string())];
+        let mut environment = vec![(KEY_VARIABLE.to_owned(), self.keeper.key.to_string())];
+        let sister = self.sister.as_ref().map(|sister| (SISTER_KEY.to_owned(), sister.keeper.key.to_string()));
+        environment.extend(sister);
         Daemon::start(Launch {
             executable: executable()?,
             config: self.configure(None)?,
@@ -194,6 +261,7 @@ impl World {
             .arg(self.folder.join("backstop.toml"))
             .args(arguments)
             .env(KEY_VARIABLE, self.keeper.key.to_string())
+            .envs(self.sister.as_ref().map(|sister| (SISTER_KEY, sister.keeper.key.to_string())))
             .env_remove("DATABASE_URL")
             .output()
             .await

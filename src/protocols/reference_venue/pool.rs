@@ -2,7 +2,7 @@
 //!
 //! | kind | id | words |
 //! |---|---|---|
-//! | 10 pool | 0 | capital; of the last round: number, last block for claims, last block for payments, asked, whether settled, capital at settlement |
+//! | 10 pool | 0 | capital; of the last round: number, last block for claims, last block for payments, asked, claims unpaid, whether settled, capital at settlement |
 //! | 11 membership | 0 | operator, cap, first-loss share (bps), premium (bps a year), covered until (Unix s), stake, outstanding |
 //! | 12 claim on the pool | segment and owner | round, amount; 0 = paid |
 //!
@@ -21,7 +21,7 @@ use super::{
     state::{self, Claim, Stored},
 };
 use crate::{
-    positions::{Book, Record, Snapshot},
+    positions::{Record, Snapshot},
     protocols::{
         Probe,
         records::{address_word, word_address},
@@ -51,6 +51,8 @@ pub(super) struct Round {
     pub(super) claims_until_block: u64,
     pub(super) draws_until_block: u64,
     pub(super) asked: U256,
+    /// Claims that are still to be paid.
+    pub(super) unpaid: u64,
     /// What is shared, once that is fixed.
     pub(super) settled: Option<U256>,
 }
@@ -60,19 +62,20 @@ impl Stored for Pool {
     const NAME: &'static str = "backstop pool";
 
     fn to_record(&self) -> Record {
-        let Round { number, claims_until_block, draws_until_block, asked, settled } = &self.round;
+        let Round { number, claims_until_block, draws_until_block, asked, unpaid, settled } = &self.round;
         let blocks = [*number, *claims_until_block, *draws_until_block].map(U256::from);
         let settlement = [U256::from(settled.is_some()), settled.unwrap_or_default()];
-        [self.capital].into_iter().chain(blocks).chain([*asked]).chain(settlement).collect()
+        [self.capital].into_iter().chain(blocks).chain([*asked, U256::from(*unpaid)]).chain(settlement).collect()
     }
 
     fn from_record(words: &[U256]) -> Option<Self> {
-        let &[capital, number, claims_until, draws_until, asked, settled, shared] = words else { return None };
+        let &[capital, number, claims_until, draws_until, asked, unpaid, settled, shared] = words else { return None };
         let round = Round {
             number: number.try_into().ok()?,
             claims_until_block: claims_until.try_into().ok()?,
             draws_until_block: draws_until.try_into().ok()?,
             asked,
+            unpaid: unpaid.try_into().ok()?,
             settled: match u8::try_from(settled) {
                 Ok(0) if shared.is_zero() => None,
                 Ok(1) => Some(shared),
@@ -175,6 +178,9 @@ pub(super) fn change(member: Address, event: Event) -> Change {
                 ..Round::default()
             };
         })),
+        Event::RoundChanged(e) => edit(Box::new(move |pool, _| {
+            (pool.round.asked, pool.round.unpaid) = (e.asked, e.unpaid);
+        })),
         Event::RoundSettled(e) => edit(Box::new(move |pool, _| {
             (pool.round.asked, pool.round.settled) = (e.asked, Some(e.capital));
         })),
@@ -191,7 +197,7 @@ pub(super) fn change(member: Address, event: Event) -> Change {
         Event::Claimed(e) => {
             let claim = PoolClaim { round: e.round, amount: e.amount };
             let claim = (e.member == member).then(|| (Claim::id(e.segment, e.account), claim));
-            Change { claim, ..edit(Box::new(move |pool, _| pool.round.asked = e.asked)) }
+            Change { claim, edit: None }
         }
         Event::Drawn(e) => {
             let paid = PoolClaim { round: e.round, amount: U256::ZERO };
@@ -208,28 +214,30 @@ pub(super) fn case(snapshot: &Snapshot, segment: u16) -> Option<PoolCase> {
     let pool: Pool = state::find(book, ONLY).ok()??;
     let terms: Terms = state::find(book, ONLY).ok()??;
     let round = &pool.round;
-    let open = round.number != 0 && snapshot.block.number < round.draws_until_block;
-    let in_round = |book: &Book| -> Vec<(B256, PoolClaim)> {
-        state::all::<PoolClaim>(book).filter(|(_, claim)| claim.round == round.number).collect()
+    let all_paid = round.settled.is_some() && round.unpaid == 0;
+    let open = round.number != 0 && snapshot.block.number < round.draws_until_block && !all_paid;
+    let of_round = state::all::<PoolClaim>(book).filter(|(_, claim)| claim.round == round.number);
+    let (paid, unpaid): (Vec<_>, Vec<_>) = of_round.partition(|(_, claim)| claim.amount.is_zero());
+    let unpaid = if open { unpaid } else { Vec::new() };
+    let of_segment = |claims: &[(B256, PoolClaim)]| -> BTreeMap<UnitKey, U256> {
+        let own = |(id, claim): &(B256, PoolClaim)| {
+            let (of, owner) = Claim::holder(*id)?;
+            (of == segment).then(|| (state::unit_key(of, owner), claim.amount))
+        };
+        claims.iter().filter_map(own).collect()
     };
-    let claims = if open { in_round(book) } else { Vec::new() };
-    let of_segment = claims.iter().filter_map(|(id, claim)| {
-        let (of, owner) = Claim::holder(*id)?;
-        let amount = (!claim.amount.is_zero()).then_some(claim.amount);
-        (of == segment).then(|| (state::unit_key(of, owner), amount))
-    });
-    let claims_of_segment: BTreeMap<UnitKey, Option<U256>> = of_segment.collect();
     let capital = round.settled.unwrap_or(pool.capital);
     Some(PoolCase {
         capital: pool.capital,
-        terms: left(&terms, snapshot.block.timestamp, claims.iter().map(|(_, claim)| claim.amount)),
+        terms: left(&terms, snapshot.block.timestamp, unpaid.iter().map(|(_, claim)| claim.amount)),
         round: open.then(|| PoolRound {
             claims_until_block: round.claims_until_block,
             draws_until_block: round.draws_until_block,
             asked: round.asked,
             capital,
-            claims: claims_of_segment,
+            claims: of_segment(&unpaid),
         }),
+        paid: of_segment(&paid).into_keys().collect(),
     })
 }
 
@@ -264,6 +272,7 @@ pub(super) fn probes(membership: Membership, snapshot: &Snapshot, units: &[UnitK
         claimsUntilBlock: round.claims_until_block,
         drawsUntilBlock: round.draws_until_block,
         settled: round.settled.is_some(),
+        unpaid: round.unpaid,
         asked: round.asked,
         capitalAtSettlement: round.settled.unwrap_or_default(),
     };

@@ -1,6 +1,6 @@
 //! A second, naive backstop pool in i128, written from its contract's published rules; and the tier's examples.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     examples::{absorbed, crashed},
@@ -20,6 +20,8 @@ pub(super) struct Pool {
     pub(super) stake: i128,
     pub(super) first_loss_bps: i128,
     pub(super) round: Option<OpenRound>,
+    /// Whom the last round has paid.
+    pub(super) served: BTreeSet<u16>,
     /// What it has paid into the venue.
     pub(super) paid: i128,
 }
@@ -30,7 +32,7 @@ pub(super) struct OpenRound {
     pub(super) draws_until: u64,
     pub(super) asked: i128,
     pub(super) capital: i128,
-    pub(super) claims: BTreeMap<u16, Option<i128>>,
+    pub(super) claims: BTreeMap<u16, i128>,
 }
 
 impl Pool {
@@ -49,11 +51,13 @@ impl Pool {
             let mut claims = BTreeMap::new();
             for account in 0..accounts {
                 let (claimed, paid, amount) = (dice.chance(60), dice.chance(20), dice.between(1, 2_000 * scale));
-                if claimed {
-                    claims.insert(account, (!paid).then_some(amount));
+                if claimed && paid {
+                    pool.served.insert(account);
+                } else if claimed {
+                    claims.insert(account, amount);
                 }
             }
-            let own: i128 = claims.values().flatten().sum();
+            let own: i128 = claims.values().sum();
             let asked = own + dice.between(0, 3_000 * scale);
             pool.round = Some(OpenRound { claims_until, draws_until: claims_until + 50, asked, capital, claims });
         }
@@ -66,14 +70,15 @@ impl Pool {
             draws_until_block: round.draws_until,
             asked: big(round.asked),
             capital: big(round.capital),
-            claims: round.claims.iter().map(|(who, amount)| (key(*who), amount.map(big))).collect(),
+            claims: round.claims.iter().map(|(who, amount)| (key(*who), big(*amount))).collect(),
         });
         let terms = MemberTerms {
             cap_left: big(self.cap_left),
             first_loss_bps: u32::try_from(self.first_loss_bps).unwrap(),
             stake: big(self.stake),
         };
-        PoolCase { capital: big(self.capital), terms, round }
+        let paid = self.served.iter().map(|who| key(*who)).collect();
+        PoolCase { capital: big(self.capital), terms, round, paid }
     }
 
     fn own_part(&self, amount: i128, up: i128) -> i128 {
@@ -90,7 +95,7 @@ impl Pool {
         let fresh = || OpenRound { claims_until: BLOCK + 3, draws_until: BLOCK + 53, capital, ..OpenRound::default() };
         let round = self.round.get_or_insert_with(fresh);
         assert!(round.claims_until > BLOCK, "claims are closed");
-        assert!(round.claims.insert(who, Some(amount)).is_none(), "claims twice");
+        assert!(round.claims.insert(who, amount).is_none(), "claims twice");
         round.asked += asked;
     }
 
@@ -98,10 +103,11 @@ impl Pool {
     pub(super) fn draw(&mut self, who: u16, hole: i128) -> i128 {
         let round = self.round.as_mut().expect("a round");
         assert!(round.claims_until <= BLOCK && BLOCK < round.draws_until, "not the time to draw");
-        let claim = round.claims.insert(who, None).flatten().expect("a claim");
+        let claim = round.claims.remove(&who).expect("a claim");
         let granted = if round.asked <= round.capital { claim } else { claim * round.capital / round.asked };
         let paid = granted.min(hole);
         assert!(paid > 0, "nothing to pay");
+        self.served.insert(who);
         self.paid += paid;
         paid
     }
@@ -177,7 +183,7 @@ fn what_the_pool_cannot_take_goes_to_the_next_tier_at_once() {
     let socialised: [(&str, Change); 4] = [
         ("stake", |pool| pool.stake = 0),
         ("cap", |pool| pool.cap_left = 0),
-        ("capital", |pool| pool.capital = 0),
+        ("capital", |pool| pool.capital = 4),
         ("spoken for", |pool| {
             let claims = BTreeMap::new();
             pool.round = Some(OpenRound { claims_until: 5, draws_until: 55, asked: 9, capital: 9, claims });
@@ -208,7 +214,7 @@ fn limits_of_the_tier_cut_the_claim_and_never_split_a_draw() {
     assert_eq!(does(&claims(&venue, &settings)), [(Tier::SharedBackstop, 120)]);
     settings[1].floor = U256::from(9_990);
     assert_eq!(does(&claims(&venue, &settings)), [(Tier::SharedBackstop, 10)], "the pool keeps its floor");
-    let round = BTreeMap::from([(1, Some(300))]);
+    let round = BTreeMap::from([(1, 300)]);
     venue.pool.as_mut().unwrap().round =
         Some(OpenRound { claims_until: 5, draws_until: 55, asked: 300, capital: 10_000, claims: round });
     let kept = claims(&venue, &settings);
@@ -219,7 +225,7 @@ fn limits_of_the_tier_cut_the_claim_and_never_split_a_draw() {
 fn a_claim_or_a_draw_that_is_off_by_one_unit_is_found() {
     let venue = flat();
     let mut paying = venue.clone();
-    let claims = BTreeMap::from([(1, Some(400))]);
+    let claims = BTreeMap::from([(1, 400)]);
     paying.pool.as_mut().unwrap().round =
         Some(OpenRound { claims_until: 5, draws_until: 55, asked: 400, capital: 10_000, claims });
     let mut forged = planned(&venue);

@@ -17,6 +17,9 @@ use crate::{
     types::UnitKey,
 };
 
+/// A wait of several blocks for a smaller part of the hole than this is not worth it.
+const PART_MIN: U256 = U256::from_limbs([100, 0, 0, 0]);
+
 pub(in crate::recovery) struct SharedBackstop;
 
 impl TierModule for SharedBackstop {
@@ -89,17 +92,14 @@ fn claim(work: &mut Work<'_>, unit: &UnitKey, hole: U256) -> Result<(), Violatio
     let (allowance, floor) = (work.allowance(Tier::SharedBackstop), work.floor(Tier::SharedBackstop));
     let units_left = work.units_left(Tier::SharedBackstop);
     let Some(pool) = &work.state.pool else { return Ok(()) };
-    let claimable = backstop::claimable(&pool.terms).min(hole);
-    if pool.capital <= floor || claimable.is_zero() {
-        let why = if pool.capital <= floor {
-            "its capital is used up"
-        } else {
-            "the member's cap, stake or premium is used up"
-        };
-        work.note(format!("{unit}: the backstop pool cannot be asked: {why}"));
+    let (capital, claimable) = (pool.capital.saturating_sub(floor), backstop::claimable(&pool.terms).min(hole));
+    let least = hole.div_ceil(PART_MIN);
+    if capital < least || claimable < least {
+        let what = if capital < least { "capital" } else { "member's cap, stake or premium" };
+        work.note(format!("{unit}: the backstop pool is not asked: its {what} is used up"));
         return Ok(());
     }
-    let amount = claimable.min(pool.capital - floor).min(allowance.amount);
+    let amount = claimable.min(capital).min(allowance.amount);
     if amount.is_zero() || units_left == 0 {
         work.stop_at(unit, Tier::SharedBackstop, allowance.bound);
         return Ok(());

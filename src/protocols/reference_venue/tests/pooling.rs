@@ -22,9 +22,12 @@ fn of_pool(event: &(impl alloy::sol_types::SolEvent + alloy::primitives::IntoLog
     log(POOL, event)
 }
 
-fn claimed(member: Address, n: u8, amount: u128, asked: u128) -> Log {
-    let (segment, account) = (1, owner(n));
-    of_pool(&Claimed { round: 3, member, segment, account, amount: uint(amount), asked: uint(asked) })
+fn claimed(member: Address, n: u8, amount: u128) -> Log {
+    of_pool(&Claimed { round: 3, member, segment: 1, account: owner(n), amount: uint(amount) })
+}
+
+fn changed(asked: u128, unpaid: u64) -> Log {
+    of_pool(&IBackstopPool::RoundChanged { round: 3, asked: uint(asked), unpaid })
 }
 
 /// A pool of 5,000 in round 3, to which the venue belongs with a cap of 2,000, 10 % of its own and a stake of 300.
@@ -57,11 +60,17 @@ fn the_case_says_what_is_left_to_claim_and_where_each_claim_stands() {
     let case = |chain: &Chain| pool::case(&chain.snapshot, 1).expect("a pool");
     let fresh = case(&chain);
     assert_eq!(fresh.terms, MemberTerms { cap_left: uint(1_600), first_loss_bps: 1_000, stake: uint(300) });
-    chain.extend(&[claimed(MEMBER, 2, 105, 95), claimed(OTHER, 3, 50, 145), claimed(MEMBER, 4, 10, 154)]);
+    chain.extend(&[
+        claimed(MEMBER, 2, 105),
+        claimed(OTHER, 3, 50),
+        changed(145, 2),
+        claimed(MEMBER, 4, 10),
+        changed(154, 3),
+    ]);
     let asked = case(&chain);
     // floor(10.5) and 1 of the claims are the member's own, of its stake rounded up.
     assert_eq!(asked.terms, MemberTerms { cap_left: uint(1_600 - 95 - 9), first_loss_bps: 1_000, stake: uint(288) });
-    let claims = [(key(1, 2), Some(uint(105))), (key(1, 4), Some(uint(10)))].into();
+    let claims = [(key(1, 2), uint(105)), (key(1, 4), uint(10))].into();
     let round =
         PoolRound { claims_until_block: 3, draws_until_block: 6, asked: uint(154), capital: uint(5_000), claims };
     assert_eq!((asked.round, asked.capital), (Some(round), uint(5_000)));
@@ -83,12 +92,16 @@ fn the_case_says_what_is_left_to_claim_and_where_each_claim_stands() {
     let after = case(&chain);
     let round = after.round.clone().unwrap();
     assert_eq!((after.capital, round.capital), (uint(4_906), uint(5_000)), "what is shared was fixed");
-    assert_eq!(round.claims, [(key(1, 2), None), (key(1, 4), Some(uint(10)))].into());
+    assert_eq!((round.claims, &after.paid), ([(key(1, 4), uint(10))].into(), &[key(1, 2)].into()));
     assert_eq!(pool::case(&chain.snapshot, 2).unwrap().round.unwrap().claims, [].into(), "another segment");
+    let mut emptied = Chain { venue: chain.venue.clone(), snapshot: chain.snapshot.clone() };
+    emptied.extend(&[changed(154, 0)]);
+    assert_eq!(case(&emptied).round, None, "a round is over with its last payment");
     for _ in 0..5 {
         chain.wait(1);
     }
     assert_eq!(case(&chain).round, None, "what is mined next comes after the round");
+    assert_eq!(case(&chain).paid, [key(1, 2)].into(), "who had its part waits for the next round");
     chain.wait(100);
     assert_eq!(case(&chain).terms.cap_left, U256::ZERO, "the premium has run out");
 }
@@ -147,7 +160,7 @@ fn what_the_pool_did_for_others_is_not_ours() {
     let drawn = |member| {
         of_pool(&Drawn { round: 3, member, segment, account, amount, fromStake: uint(6), outstanding: uint(54) })
     };
-    let logs = [claimed(MEMBER, 2, 70, 63), claimed(OTHER, 2, 71, 134), drawn(OTHER), drawn(MEMBER)];
+    let logs = [claimed(MEMBER, 2, 70), claimed(OTHER, 2, 71), drawn(OTHER), drawn(MEMBER)];
     let unit = key(1, 2);
     assert_eq!(
         venue().effects(&Book::default(), &logs),
