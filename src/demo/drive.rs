@@ -228,7 +228,7 @@ impl<'a> Drive<'a> {
         let fund = self.watch.audit.books().funds.get(&CRASHING_SEGMENT).map(|f| f.balance).unwrap_or_default();
         let shortfall = math::positive_part(tally.shortfall_arisen);
         format!(
-            "block {} · {} · at risk {} liquidatable {} bankrupt {} · bad debt {} = fund {} + adl {} + social {} + open {} · fund left {}",
+            "block {} · {} · at risk {} liquidatable {} bankrupt {} · bad debt {} = fund {} + adl {} + pool {} + social {} + open {} · fund left {}",
             self.watch.block().number,
             prices.join(" "),
             count.at_risk,
@@ -237,6 +237,7 @@ impl<'a> Drive<'a> {
             dollars(shortfall),
             dollars(tally.absorbed.insurance_fund),
             dollars(tally.absorbed.auto_deleverage),
+            dollars(tally.absorbed.shared_backstop),
             dollars(tally.absorbed.socialise_loss),
             dollars(tally.shortfall_open),
             dollars(fund),

@@ -99,7 +99,9 @@ fn claim(work: &mut Work<'_>, unit: &UnitKey, hole: U256) -> Result<(), Violatio
         work.note(format!("{unit}: the backstop pool is not asked: its {what} is used up"));
         return Ok(());
     }
-    let amount = claimable.min(capital).min(allowance.amount);
+    // Scarce capital is shared by what is claimed: to claim only what there is would be to ask for less than one's part.
+    let above_floor = if floor.is_zero() { U256::MAX } else { capital };
+    let amount = claimable.min(above_floor).min(allowance.amount);
     if amount.is_zero() || units_left == 0 {
         work.stop_at(unit, Tier::SharedBackstop, allowance.bound);
         return Ok(());
