@@ -232,7 +232,7 @@ fn action_text(action: &Action) -> String {
         Action::Gate { shut_for: Some(_), .. } => "shut withdrawals".to_owned(),
         Action::Gate { shut_for: None, .. } => "open withdrawals".to_owned(),
         Action::Restitute { claimants } => format!("pay {} claims back", claimants.len()),
-        Action::SetMargin { market, maintenance_margin_bps, initial_margin_bps } => {
+        Action::SetMargin { market, maintenance_margin_bps, initial_margin_bps, .. } => {
             format!("margins of market {market} to {maintenance_margin_bps} and {initial_margin_bps} bps")
         }
         Action::Intent(intent) => format!("{} of {}", intent.kind.as_str(), intent.scope),

@@ -26,7 +26,7 @@ pub use fault::{ConfigError, Fault};
 pub use secret::{Secret, SecretUrl};
 
 use crate::{
-    recovery::{AdlPolicy, Tier},
+    recovery::{AdlPolicy, Controller, Tier},
     types::{Address, DeploymentName, U256},
 };
 
@@ -272,6 +272,9 @@ pub struct RecoveryTier {
     /// Blocks between two plans that use it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cooldown_blocks: Option<u64>,
+    /// For recalibrate: margins follow volatility and the fund's runway.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub controller: Option<Controller>,
 }
 
 /// `[deployments.<name>.policy]`. Values are in the segment's unit of account: the protocol's own, or units of the token

@@ -195,6 +195,14 @@ const FAULTS: &[(&str, &str)] = &[
         "config: deployments.eth.recovery.tiers[0].floor: is for tiers with a fund behind them (insurance_fund, shared_backstop, restitute); take it out",
     ),
     (
+        "deployments.eth.recovery.tiers = [{ tier = 'liquidate', controller = {} }]",
+        "config: deployments.eth.recovery.tiers[0].controller: is for the tier recalibrate; take it out",
+    ),
+    (
+        "deployments.eth.recovery.tiers = [{ tier = 'recalibrate', controller = { window = 1 } }]",
+        "config: deployments.eth.recovery.tiers[0].controller.window: 1 is out of range; write 2 to 64",
+    ),
+    (
         "deployments.eth.recovery.segments.core.tiers = [{ tier = 'liquidate' }]",
         "config: deployments.eth.recovery.segments.core: \"core\" is no segment; write its number",
     ),

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt::Display, ops::RangeInclusive};
 use super::{
     Config, ConfigError, Deployment, Fault, Policy, PolicyMode, Recovery, RecoveryTier, SecretUrl, Signer, Webhook,
 };
-use crate::recovery::Tier;
+use crate::recovery::{Controller, Tier};
 
 /// Tiers with a fund behind them.
 const FUNDED: [Tier; 3] = [Tier::InsuranceFund, Tier::SharedBackstop, Tier::Restitute];
@@ -152,8 +152,22 @@ impl Faults {
                 let problem = format!("is for tiers with a fund behind them ({}); take it out", funded.join(", "));
                 self.add(format!("{key}[{index}].floor"), problem);
             }
+            if let Some(controller) = &tier.controller {
+                self.controller(&format!("{key}[{index}].controller"), tier.tier, controller);
+            }
             self.outside(format!("{key}[{index}].cooldown_blocks"), tier.cooldown_blocks.unwrap_or(0), 0..=1_000_000);
         }
+    }
+
+    fn controller(&mut self, key: &str, tier: Tier, controller: &Controller) {
+        if tier != Tier::Recalibrate {
+            self.add(key, "is for the tier recalibrate; take it out");
+        }
+        self.outside(format!("{key}.margin_multiple"), controller.margin_multiple, 1..=1_000);
+        self.outside(format!("{key}.window"), controller.window, 2..=64);
+        self.outside(format!("{key}.hysteresis_bps"), controller.hysteresis_bps, 0..=10_000);
+        self.outside(format!("{key}.calm_seconds"), controller.calm_seconds, 0..=2_592_000);
+        self.outside(format!("{key}.runway_seconds_min"), controller.runway_seconds_min, 1..=31_536_000);
     }
 
     fn policy(&mut self, key: &str, policy: &Policy) {

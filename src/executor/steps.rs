@@ -255,8 +255,12 @@ mod tests {
     }
 
     fn margin(market: u32) -> Step {
-        let action =
-            Action::SetMargin { market: MarketId(market), maintenance_margin_bps: 500, initial_margin_bps: 1_000 };
+        let action = Action::SetMargin {
+            market: MarketId(market),
+            maintenance_margin_bps: 500,
+            initial_margin_bps: 1_000,
+            tipped_max: 0,
+        };
         step(None, Tier::Recalibrate, action, 0)
     }
 

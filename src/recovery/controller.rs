@@ -10,7 +10,9 @@
 
 use alloy::primitives::{U256, U512};
 
-use super::Holder;
+use serde::{Deserialize, Serialize};
+
+use super::{Holder, Observation};
 use crate::types::math::{mul_div_ceil, mul_div_floor, positive_part};
 
 const BPS: U256 = U256::from_limbs([10_000, 0, 0, 0]);
@@ -87,6 +89,77 @@ impl Band {
         let step = mul_div_floor(present, U256::from(self.step_bps_max), BPS).unwrap_or(U256::MAX).min(distance);
         let next = if target > present { present + step } else { present - step };
         (if step.is_zero() { Adjustment::Settled } else { Adjustment::Move(next) }, trace)
+    }
+}
+
+/// How margins follow what is measured, as configured. What a protocol's own steward allows bounds it further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Controller {
+    /// Moves of how many times the volatility the maintenance margin shall cover.
+    pub margin_multiple: u32,
+    /// Prices in the window over which volatility is measured.
+    pub window: u32,
+    /// A target nearer than this to the present margin, of that margin, moves nothing.
+    pub hysteresis_bps: u32,
+    /// How long targets have to lie below the margin before it follows.
+    pub calm_seconds: u64,
+    /// Below this runway of the fund the target rises, to twice itself at zero.
+    pub runway_seconds_min: u64,
+    /// Most healthy units that one step may make liquidatable.
+    pub tipped_max: u32,
+}
+
+impl Default for Controller {
+    fn default() -> Self {
+        Self {
+            margin_multiple: 8,
+            window: 6,
+            hysteresis_bps: 500,
+            calm_seconds: 3_600,
+            runway_seconds_min: 3_600,
+            tipped_max: 0,
+        }
+    }
+}
+
+impl Controller {
+    /// The next step of a maintenance margin from `present`, basis points, given the prices seen up to now, oldest first,
+    /// and the fund's runway; `None` where too little was seen. `band` says what the protocol allows. Since when it has
+    /// been calm is read off the same prices, so that nothing is remembered between two looks.
+    pub fn adjust(
+        &self,
+        band: &Band,
+        present: U256,
+        prices: &[Observation],
+        runway: Option<u64>,
+    ) -> Option<Adjustment> {
+        let window = usize::try_from(self.window).ok()?;
+        let target = |end: usize, runway: Option<u64>| {
+            let seen: Vec<U256> = prices[end.saturating_sub(window)..end].iter().map(|seen| seen.value).collect();
+            let measured =
+                Measured { volatility_bps: volatility_bps(&seen)?, utilisation_bps: 0, runway_seconds: runway };
+            Some(self.rules().margin_target_bps(&measured))
+        };
+        let now = prices.last()?.at;
+        let band = Band { hysteresis_bps: self.hysteresis_bps, calm_seconds: self.calm_seconds, ..*band };
+        let mut trace = Trace::default();
+        for end in 2..=prices.len() {
+            let runway = if end == prices.len() { runway } else { None };
+            let (_, seen) = band.adjust(present, target(end, runway)?, trace, prices[end - 1].at);
+            trace = seen;
+        }
+        Some(band.adjust(present, target(prices.len(), runway)?, trace, now).0)
+    }
+
+    fn rules(&self) -> Rules {
+        Rules {
+            margin_multiple: self.margin_multiple,
+            runway_seconds_min: self.runway_seconds_min,
+            utilisation_optimal_bps: 10_000,
+            slope_base: U256::ZERO,
+            slope_full: U256::ZERO,
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use alloy::primitives::U256;
 
 use super::PoolCase;
-use crate::types::UnitKey;
+use crate::types::{MarketId, UnitKey};
 
 /// See the module. Amounts are settlement-token units.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,14 +20,29 @@ pub struct Measures {
     pub round: Option<Round>,
     /// The shared backstop pool behind the segment; `None` where the deployment is in none.
     pub pool: Option<PoolCase>,
+    /// Prices seen lately in each market, in its own terms, at a steady pace, oldest first.
+    pub prices: BTreeMap<MarketId, Vec<Observation>>,
+    /// What the fund paid lately, oldest first.
+    pub payments: Vec<Observation>,
+    /// Whether this block brought a new one of the prices.
+    pub observed: bool,
 }
 
 impl Measures {
     /// Whether there is something to do here although nobody is in distress: the fund may pay `spendable`.
     pub fn is_due(&self, block: u64, spendable: U256) -> bool {
         let shut = self.gate.is_some_and(|gate| gate.is_shut(block));
-        shut || (!self.claims.is_empty() && !spendable.is_zero())
+        shut || self.observed || (!self.claims.is_empty() && !spendable.is_zero())
     }
+}
+
+/// A figure and when it was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Observation {
+    /// The block's time, Unix seconds.
+    pub at: u64,
+    /// The figure.
+    pub value: U256,
 }
 
 /// A gate that shuts withdrawals for a number of blocks and then opens by itself.

@@ -40,7 +40,8 @@ pub use case::{
     SolventUnit,
 };
 pub use controller::{
-    Adjustment, Band, Measured, Rules, Tighter, Trace, harmless_margin_bps, runway_seconds, tipped_over, volatility_bps,
+    Adjustment, Band, Controller, Measured, Rules, Tighter, Trace, harmless_margin_bps, runway_seconds, tipped_over,
+    volatility_bps,
 };
 pub use effect::Effect;
 pub use intent::{
@@ -48,7 +49,7 @@ pub use intent::{
     TokenNeed,
 };
 pub use ledger::{Imbalance, Ledger};
-pub use measures::{Gate, Measures, Round};
+pub use measures::{Gate, Measures, Observation, Round};
 pub use plan::{Action, BalancedPlan, Contribution, Deleveraging, Fill, Step, plan, plan_offered, plan_with};
 pub use policy::{Economics, Mode, Policy, Purse, Terms};
 pub use severity::{Closed, ForecastError, Severity};

@@ -118,6 +118,9 @@ pub enum Action {
         maintenance_margin_bps: u32,
         /// New initial margin.
         initial_margin_bps: u32,
+        /// Most healthy units that it may make liquidatable.
+        #[serde(default)]
+        tipped_max: u32,
     },
 }
 

@@ -121,8 +121,9 @@ impl<'a> Replay<'a> {
 
     fn segment_step(&mut self, step: &Step) -> Result<U256, Violation> {
         match &step.action {
-            Action::SetMargin { market, maintenance_margin_bps, initial_margin_bps } => {
-                recalibrate::apply(&mut self.state, *market, *maintenance_margin_bps, *initial_margin_bps)?;
+            Action::SetMargin { market, maintenance_margin_bps, initial_margin_bps, tipped_max } => {
+                let to = (*maintenance_margin_bps, *initial_margin_bps);
+                recalibrate::apply(&mut self.state, *market, to, *tipped_max)?;
             }
             Action::Gate { segment, shut_for } => {
                 refuse_if(*segment != self.plan.segment, || format!("the gate of segment {segment}"))?;

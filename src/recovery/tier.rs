@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, fmt};
 use alloy::primitives::U256;
 use serde::{Deserialize, Serialize};
 
-use super::{AdlPolicy, Tier};
+use super::{AdlPolicy, Controller, Tier};
 use crate::types::{SegmentId, decimal};
 
 /// A tier with its limits, as configured. Amounts are in the segment's unit of account.
@@ -33,12 +33,23 @@ pub struct TierSettings {
     pub units_max: Option<u32>,
     /// Blocks after a plan that used the tier before the next one may.
     pub cooldown_blocks: u64,
+    /// For recalibrate: margins follow what is measured; without it they only rise after a loss.
+    #[serde(default)]
+    pub controller: Option<Controller>,
 }
 
 impl TierSettings {
     /// The tier without limits.
     pub fn unlimited(tier: Tier) -> Self {
-        Self { tier, absorb_max: None, episode_max: None, floor: U256::ZERO, units_max: None, cooldown_blocks: 0 }
+        Self {
+            tier,
+            absorb_max: None,
+            episode_max: None,
+            floor: U256::ZERO,
+            units_max: None,
+            cooldown_blocks: 0,
+            controller: None,
+        }
     }
 
     /// What it may still absorb at this block, after what earlier plans and this one (`in_plan`) took.

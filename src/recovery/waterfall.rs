@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use alloy::primitives::U256;
 
 use super::{
-    Action, AdlPolicy, BalancedPlan, Ledger, Reservations, SegmentCase, Step, Tier, TierSettings,
+    Action, AdlPolicy, BalancedPlan, Controller, Ledger, Reservations, SegmentCase, Step, Tier, TierSettings,
     state::{SegmentState, Violation},
     tier::{Allowance, Bound},
     tiers::liquidate,
@@ -145,6 +145,11 @@ impl<'a> Work<'a> {
         let used = |tier: Tier| self.reservations.used.get(&(segment, tier))?.last_block;
         let last = paying.into_iter().filter_map(used).max()?;
         Some(last.saturating_add(cooldown)).filter(|until| *until > self.case.block.number)
+    }
+
+    /// How margins are steered, if they are.
+    pub(super) fn controller(&self) -> Option<Controller> {
+        self.settings(Tier::Recalibrate)?.controller
     }
 
     /// What the fund behind the tier keeps by configuration.

@@ -178,5 +178,6 @@ fn tier_settings(tier: &config::RecoveryTier) -> TierSettings {
         floor: tier.floor.map_or(U256::ZERO, |amount| amount.0),
         units_max: tier.units_max,
         cooldown_blocks: tier.cooldown_blocks.unwrap_or_default(),
+        controller: tier.controller,
     }
 }

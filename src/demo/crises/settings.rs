@@ -12,13 +12,18 @@ use super::{
 };
 use crate::types::U256;
 
-pub(super) const CRISES: [Entry; 3] = [
+pub(super) const CRISES: [Entry; 4] = [
     ("limits_reloaded_mid_crisis", "deleveraging is capped per block, until the operator lifts the cap", |arena| {
         reloaded(arena).boxed()
     }),
     ("claims_are_paid_back", "the fund fills again and pays back what winners had paid", |arena| {
         paid_back(arena).boxed()
     }),
+    (
+        "margins_follow_unrest",
+        "margins rise while prices are restless, before any loss, and fall after calm",
+        |arena| margins(arena).boxed(),
+    ),
     (
         "the_dry_plan_is_what_is_done",
         "the plan after a shock, asked for before the fall, is what then happens",
@@ -75,6 +80,34 @@ async fn paid_back(arena: &Arena) -> Result<Outcome> {
     play.until_calm().await?;
     ensure!(play.watch.audit.books().claims.is_empty(), "nothing is owed any more");
     play.end(Paid { auto_deleverage: u(900), returned: u(900), ..Paid::default() }).await
+}
+
+/// Everybody is well off. Prices move by 1 % a block: the margin rises by steps from 500 and tips nobody over; then they
+/// stand still, and after 30 seconds of calm it falls again. Nobody pays anything.
+async fn margins(arena: &Arena) -> Result<Outcome> {
+    let recovery = json!({ "tiers": [
+        { "tier": "liquidate" },
+        { "tier": "insurance_fund" },
+        { "tier": "recalibrate", "controller": { "margin_multiple": 8, "window": 6, "calm_seconds": 30 } },
+    ] });
+    let mut cast = Cast { recovery: Some(recovery), observe_every_seconds: Some(1), ..Cast::alice(0) };
+    cast.people[0].2 = 20_000;
+    let world = World::raise(arena, "margins_follow_unrest", cast).await?;
+    let mut play = Play::begin(&world).await?;
+    let margin = |play: &Play<'_>| play.watch.audit.books().markets[&BTC].maintenance_margin_bps;
+    ensure!(margin(&play) == 500, "it begins at 500");
+    for price in [1_010, 1_000].repeat(25) {
+        play.prices(&[(BTC, price)]).await?;
+    }
+    let risen = margin(&play);
+    ensure!(risen > 600, "two steps of a fifth in fifty seconds, one each twenty: {risen}");
+    for _ in 0..60 {
+        play.block().await?;
+    }
+    let fallen = margin(&play);
+    ensure!(fallen < risen, "it does not fall after calm: {fallen}");
+    play.until_calm().await?;
+    play.end(Paid::default()).await
 }
 
 /// Fund 500: asked before the fall what would be done after one of 20 %, the daemon's books say that the fund pays 500 and

@@ -55,6 +55,8 @@ pub(super) struct Cast {
     pub(super) stages: Vec<Chapter>,
     /// Recovery settings that differ from the defaults.
     pub(super) recovery: Option<Value>,
+    /// How often the adapter keeps a price to measure by, if not as it does by default.
+    pub(super) observe_every_seconds: Option<u64>,
     /// Capital of a shared backstop pool, and the terms on which the venue joins it.
     pub(super) pool: Option<(u64, Terms)>,
     /// The cast of a second venue, guarded by the same daemon as another deployment. It joins the pool of the first.
@@ -70,6 +72,7 @@ impl Cast {
             people: vec![("alice", ONE, 1_100), ("bob", ONE, 20_000), ("carol", ONE, 20_000), ("dave", ONE, 50_000)],
             stages: vec![(vec![], vec![(BTC, "alice", "bob", 6), (BTC, "alice", "carol", 4)])],
             recovery: None,
+            observe_every_seconds: None,
             pool: None,
             sister: None,
         }
@@ -172,6 +175,7 @@ pub(super) struct World {
     pub(super) sister: Option<Sister>,
     pub(super) opening: BTreeMap<u16, u64>,
     recovery: Option<Value>,
+    observe_every_seconds: Option<u64>,
     database_url: String,
     ops_port: u16,
     folder: PathBuf,
@@ -212,6 +216,7 @@ impl World {
             sister,
             opening: scenario.stages.last().map(|stage| stage.prices.clone()).unwrap_or_default(),
             recovery: cast.recovery,
+            observe_every_seconds: cast.observe_every_seconds,
             database_url,
             ops_port: free_port()?,
             folder,
@@ -230,6 +235,13 @@ impl World {
             recovery: recovery.or(self.recovery.as_ref()),
         })?;
         let mut config: toml::Table = text.parse().context("read the configuration back")?;
+        if let Some(seconds) = self.observe_every_seconds {
+            let seconds = i64::try_from(seconds).context("a pace beyond 63 bits")?;
+            config["deployments"][DEPLOYMENT]["protocol"]
+                .as_table_mut()
+                .context("no protocol settings")?
+                .insert("observe_every_seconds".to_owned(), toml::Value::Integer(seconds));
+        }
         if let Some(sister) = &self.sister {
             sister.configure(&mut config)?;
         }

@@ -6,7 +6,8 @@ use crate::recovery::TierUse;
 use ActionStatus::{Abandoned, Planned, Rejected, Sent, Signed, Simulated};
 
 fn margin_step(market: u32) -> Step {
-    let action = Action::SetMargin { market: MarketId(market), maintenance_margin_bps: 1, initial_margin_bps: 2 };
+    let action =
+        Action::SetMargin { market: MarketId(market), maintenance_margin_bps: 1, initial_margin_bps: 2, tipped_max: 0 };
     Step { tier: Tier::Recalibrate, unit: None, action, absorbs: U256::ZERO, why: "calmer".to_owned() }
 }
 

@@ -19,6 +19,7 @@ use super::{
         IPriceFeed::{self, IPriceFeedEvents},
         IRiskSteward::{self, IRiskStewardEvents as Steward},
     },
+    history::{Payments, Prices},
     pool,
     state::{self, Bounds, Claim, Feed, Gate, Market, Moves, Order, Restitution, Segment, Stored},
 };
@@ -130,13 +131,18 @@ impl Decoder<'_> {
                 self.put(number(e.segment.into()), &round);
                 Ok(())
             }
+            Venue::InsuranceDrawn(e) => {
+                let mut payments = self.find::<Payments>(number(e.segment.into()))?.unwrap_or_default();
+                payments.see(self.block.timestamp, e.amount, self.settings.observe_every_seconds);
+                self.put(number(e.segment.into()), &payments);
+                Ok(())
+            }
             Venue::SocialisationOpened(_)
             | Venue::Deposited(_)
             | Venue::Withdrawn(_)
             | Venue::FundDeposited(_)
             | Venue::Traded(_)
             | Venue::Liquidated(_)
-            | Venue::InsuranceDrawn(_)
             | Venue::Deleveraged(_)
             | Venue::LossSocialised(_)
             | Venue::ShortfallCovered(_) => Ok(()),
@@ -183,6 +189,10 @@ impl Decoder<'_> {
     fn price_posted(&mut self, feed: Address, event: IPriceFeedEvents) -> Result<(), Refused> {
         let IPriceFeedEvents::PricePosted(IPriceFeed::PricePosted { price, updatedAt }) = event;
         self.put(Feed::id(feed), &Feed { price, updated_at: updatedAt });
+        let mut prices = self.find::<Prices>(Feed::id(feed))?.unwrap_or_default();
+        if prices.see(self.block.timestamp, price, self.settings.observe_every_seconds) {
+            self.put(Feed::id(feed), &prices);
+        }
         Ok(())
     }
 

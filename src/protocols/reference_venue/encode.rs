@@ -20,7 +20,7 @@ use crate::{
 /// One step is called as it is, several through `multicall`. `keeper` receives its part of liquidation fees.
 pub(super) fn build(settings: &Settings, steps: &[Step], keeper: Address) -> Result<Call, BuildError> {
     let first = steps.first().ok_or_else(|| refuse("no steps"))?;
-    if let Action::SetMargin { market, maintenance_margin_bps, initial_margin_bps } = &first.action {
+    if let Action::SetMargin { market, maintenance_margin_bps, initial_margin_bps, .. } = &first.action {
         if steps.len() > 1 {
             return Err(refuse("a parameter change goes alone"));
         }

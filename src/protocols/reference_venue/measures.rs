@@ -2,14 +2,18 @@
 //!
 //! Must not: decide whether it is done.
 
+use std::collections::BTreeMap;
+
 use super::{
-    Settings, pool,
-    state::{self, Claim, Gate, Restitution},
+    Settings,
+    history::{Payments, Prices},
+    pool,
+    state::{self, Bounds, Claim, Feed, Gate, Market, Restitution},
 };
 use crate::{
     positions::Snapshot,
-    recovery::{self, Measures},
-    types::B256,
+    recovery::{self, Measures, Observation},
+    types::{B256, MarketId},
 };
 
 /// Blocks that one shutting of the gate lasts: the venue's GATE_BLOCKS.
@@ -35,10 +39,24 @@ pub(super) fn measures(settings: &Settings, snapshot: &Snapshot, segment: u16) -
         recovery::Round { budget: round.budget, base: round.base, unpaid: round.unpaid, paid: paid.collect() }
     });
     let shut_until = gate.unwrap_or_default().shut_until;
+    let prices = if settings.steward.is_some() { prices(snapshot, segment) } else { BTreeMap::new() };
     Measures {
         gate: Some(recovery::Gate { shut_until, lasts_blocks: GATE_BLOCKS }),
         claims: claims.into_iter().map(|(unit, claim)| (unit, claim.amount)).collect(),
         round,
+        observed: prices.values().any(|seen| seen.last().is_some_and(|last| last.at == snapshot.block.timestamp)),
+        prices,
+        payments: state::find::<Payments>(book, id).ok().flatten().unwrap_or_default().0,
         pool: settings.backstop.and_then(|_| pool::case(snapshot, segment)),
     }
+}
+
+/// What was seen of the prices of a segment's markets whose margins the steward may move.
+fn prices(snapshot: &Snapshot, segment: u16) -> BTreeMap<MarketId, Vec<Observation>> {
+    let of_market = |(id, market): (B256, Market)| {
+        state::find::<Bounds>(&snapshot.book, id).ok()??;
+        let seen: Prices = state::find(&snapshot.book, Feed::id(market.feed)).ok()??;
+        (market.segment == segment).then_some((MarketId(state::number(id)?), seen.0))
+    };
+    state::all::<Market>(&snapshot.book).filter_map(of_market).collect()
 }

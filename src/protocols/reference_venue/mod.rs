@@ -13,6 +13,7 @@ mod decode;
 mod depth;
 mod effects;
 mod encode;
+mod history;
 mod margin;
 mod measures;
 mod pool;

@@ -6,6 +6,8 @@ use serde::Deserialize;
 
 use crate::types::{Address, B256};
 
+const OBSERVE_EVERY_SECONDS: u64 = 60;
+
 /// A deployment's contracts, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -19,6 +21,8 @@ pub struct Settings {
     pub steward_code_hash: Option<B256>,
     /// The backstop pool that the deployment is a member of, if it is.
     pub backstop: Option<Membership>,
+    /// Least time between two prices, or payments, that are kept to measure volatility and runway by.
+    pub observe_every_seconds: u64,
     /// Price feeds to follow before a market names them: only needed for a feed whose price of the present was posted
     /// before the first market on it was listed.
     pub feeds: Vec<Address>,
@@ -69,6 +73,7 @@ struct Written {
     steward_code_hash: Option<String>,
     backstop_pool: Option<String>,
     backstop_member: Option<String>,
+    observe_every_seconds: Option<u64>,
     #[serde(default)]
     feeds: Vec<String>,
 }
@@ -94,12 +99,17 @@ impl TryFrom<serde_json::Value> for Settings {
         };
         let settings = Self {
             backstop,
+            observe_every_seconds: written.observe_every_seconds.unwrap_or(OBSERVE_EVERY_SECONDS),
             clearinghouse: address("clearinghouse", &written.clearinghouse)?,
             steward: written.steward.map(|text| address("steward", &text)).transpose()?,
             clearinghouse_code_hash: code_hash("clearinghouse_code_hash", written.clearinghouse_code_hash)?,
             steward_code_hash: code_hash("steward_code_hash", written.steward_code_hash)?,
             feeds: written.feeds.iter().map(|text| address("feeds", text)).collect::<Result<_, _>>()?,
         };
+        if settings.observe_every_seconds == 0 {
+            let value = "0".to_owned();
+            return Err(SettingsError::Value { key: "observe_every_seconds", value, wanted: "a number of seconds" });
+        }
         if settings.steward_code_hash.is_some() && settings.steward.is_none() {
             return Err(SettingsError::Without { key: "steward_code_hash", without: "steward" });
         }
@@ -137,7 +147,7 @@ mod tests {
     fn a_clearinghouse_is_all_it_takes() {
         let settings = read(json!({ "clearinghouse": CLEARINGHOUSE })).unwrap();
         assert_eq!(settings.clearinghouse, Address::repeat_byte(0x11));
-        assert_eq!((settings.steward, settings.feeds), (None, vec![]));
+        assert_eq!((settings.steward, settings.feeds, settings.observe_every_seconds), (None, vec![], 60));
     }
 
     #[test]
@@ -166,6 +176,7 @@ mod tests {
             (json!({ "clearinghouse": CLEARINGHOUSE, "stuard": "0x22" }), "stuard"),
             (json!({ "clearinghouse": "0x1234" }), "clearinghouse = \"0x1234\""),
             (json!({ "clearinghouse": format!("0x{}", "0".repeat(40)) }), "clearinghouse = \"0x00"),
+            (json!({ "clearinghouse": CLEARINGHOUSE, "observe_every_seconds": 0 }), "observe_every_seconds = \"0\""),
             (json!({ "clearinghouse": CLEARINGHOUSE, "steward": "me" }), "steward = \"me\""),
             (json!({ "clearinghouse": CLEARINGHOUSE, "feeds": ["x"] }), "feeds = \"x\""),
             (json!({ "clearinghouse": CLEARINGHOUSE, "clearinghouse_code_hash": "0x1" }), "clearinghouse_code_hash"),

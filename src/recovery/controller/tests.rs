@@ -137,3 +137,36 @@ proptest! {
         prop_assert_eq!(Some(found), (from..=from + rise).rev().find(harmless));
     }
 }
+
+fn seen(prices: &[u64]) -> Vec<Observation> {
+    prices.iter().zip(0..).map(|(price, n)| Observation { at: 1_000 + 60 * n, value: u(*price) }).collect()
+}
+
+/// Of a venue that allows a fifth at a time.
+fn allowed() -> Band {
+    Band { delay_seconds: 0, calm_seconds: 0, hysteresis_bps: 0, ..band(Tighter::Up) }
+}
+
+#[test]
+fn a_controller_reads_target_and_calm_off_the_prices_alone() {
+    let controller = Controller { calm_seconds: 180, ..Controller::default() };
+    let adjust = |present: u64, prices: &[u64]| controller.adjust(&allowed(), u(present), &seen(prices), None);
+    assert_eq!(adjust(500, &[1_000]), None, "one price is no move");
+    // Moves of 1 % either way: eight times that is 8 %, and 500 may rise by a fifth.
+    assert_eq!(adjust(500, &[1_000, 1_010, 1_000, 1_010]), Some(Adjustment::Move(u(600))));
+    assert_eq!(adjust(800, &[1_000, 1_010, 1_000, 1_010]), Some(Adjustment::Settled));
+    let calm = [1_000, 1_000, 1_000, 1_000, 1_000];
+    assert_eq!(adjust(800, &calm[..4]), Some(Adjustment::NotBefore(1_240)), "calm since the first move seen");
+    assert_eq!(adjust(800, &calm), Some(Adjustment::Move(u(640))));
+    let broken = [1_000, 1_000, 1_000, 1_200, 1_200, 1_200, 1_200, 1_200, 1_200, 1_200];
+    assert_eq!(adjust(800, &broken), Some(Adjustment::NotBefore(1_000 + 60 * 8 + 180)), "calm starts anew");
+}
+
+#[test]
+fn a_controller_asks_for_more_where_the_fund_runs_out() {
+    let controller = Controller { runway_seconds_min: 1_000, ..Controller::default() };
+    let prices = seen(&[1_000, 1_010, 1_000, 1_010]);
+    let adjust = |runway| controller.adjust(&allowed(), u(800), &prices, runway);
+    assert_eq!(adjust(Some(1_000)), Some(Adjustment::Settled));
+    assert_eq!(adjust(Some(0)), Some(Adjustment::Move(u(960))));
+}

@@ -63,6 +63,17 @@ pub(super) fn crashed_venue(seed: u64) -> Venue {
     if dice.chance(30) {
         venue.claims = (0..accounts).filter(|_| dice.chance(40)).map(|a| (a, 1 + i128::from(a) * scale)).collect();
     }
+    for market in venue.markets.keys().copied().collect::<Vec<_>>() {
+        let mut price = venue.markets[&market].mark;
+        let wild = dice.chance(50);
+        let seen = (0..dice.roll(16)).map(|_| {
+            price =
+                (price * dice.between(if wild { 900 } else { 999 }, if wild { 1_110 } else { 1_001 }) / 1_000).max(1);
+            price
+        });
+        venue.prices.insert(market, seen.collect());
+    }
+    venue.payments = (0..dice.roll(3)).map(|_| dice.between(0, 100 * scale)).collect();
     if dice.chance(40) {
         venue.pool = Some(Pool::random(&mut dice, accounts, scale));
         // Some were closed out before, and left a hole.

@@ -6,6 +6,7 @@ mod limiting;
 mod measures;
 mod offers;
 mod pool;
+mod steering;
 mod tampering;
 mod venue;
 
@@ -38,6 +39,11 @@ fn some_tiers(dice: &mut Dice) -> Vec<TierSettings> {
         settings.absorb_max = dice.chance(10).then(|| U256::from(dice.roll(50_000)));
         settings.episode_max = dice.chance(5).then(|| U256::from(dice.roll(50_000)));
         settings.units_max = dice.chance(5).then(|| u32::try_from(dice.roll(8)).unwrap());
+        if settings.tier == Tier::Recalibrate && dice.chance(50) {
+            let tipped_max = if dice.chance(30) { u32::try_from(dice.roll(5)).unwrap() } else { 0 };
+            let calm_seconds = dice.roll(300);
+            settings.controller = Some(Controller { tipped_max, calm_seconds, ..Controller::default() });
+        }
         if settings.tier == Tier::InsuranceFund && dice.chance(10) {
             settings.floor = U256::from(dice.roll(2_000));
         }

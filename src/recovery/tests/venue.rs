@@ -9,8 +9,8 @@ use alloy::primitives::{B256, I256, U256};
 use super::pool::Pool;
 use crate::{
     recovery::{
-        Action, DistressedUnit, FundState, Gate, Holder, MarginBounds, MarketCase, Measures, Position, RestingOrder,
-        Round, SegmentCase, SolventUnit, Step,
+        Action, DistressedUnit, FundState, Gate, Holder, MarginBounds, MarketCase, Measures, Observation, Position,
+        RestingOrder, Round, SegmentCase, SolventUnit, Step,
     },
     types::{BlockRef, MarketId, SegmentId, UnitKey},
 };
@@ -56,6 +56,9 @@ pub(super) struct Venue {
     pub(super) gate: Option<bool>,
     /// Where in the order of the fund's life the venue is: half of a fee refills it.
     pub(super) absorbed: BTreeMap<&'static str, i128>,
+    /// Prices seen a minute apart up to now, by market, and what the fund paid.
+    pub(super) prices: BTreeMap<u32, Vec<i128>>,
+    pub(super) payments: Vec<i128>,
     /// The backstop pool it is a member of.
     pub(super) pool: Option<Pool>,
 }
@@ -78,6 +81,12 @@ pub(super) fn big(x: i128) -> U256 {
 
 fn signed(x: i128) -> I256 {
     I256::try_from(x).unwrap()
+}
+
+/// A minute apart, the last at the block's time.
+fn observations(values: &[i128]) -> Vec<Observation> {
+    let first = 1_060 - 60 * values.len() as u64;
+    values.iter().zip(0..).map(|(value, n)| Observation { at: first + 60 * n, value: big(*value) }).collect()
 }
 
 /// a · b / d, rounded up, of numbers ≥ 0.
@@ -202,10 +211,11 @@ impl Venue {
             }
             Action::Restitute { claimants } => self.restitute(claimants),
             Action::Intent(_) => panic!("this venue offers no intents"),
-            Action::SetMargin { market, maintenance_margin_bps, .. } => {
+            Action::SetMargin { market, maintenance_margin_bps, tipped_max, .. } => {
                 let healthy: Vec<_> = self.healthy();
                 self.markets.get_mut(&market.0).unwrap().maintenance_bps = *maintenance_margin_bps;
-                assert!(healthy.iter().all(|a| self.equity(*a) >= self.maintenance(*a)), "tipped over");
+                let tipped = healthy.iter().filter(|a| self.equity(**a) < self.maintenance(**a)).count();
+                assert!(tipped <= *tipped_max as usize, "{tipped} tipped over");
             }
         }
         assert_eq!(self.total(), before, "{step:?} makes or loses money");
@@ -323,6 +333,9 @@ impl Venue {
             claims: self.claims.iter().map(|(who, claim)| (key(*who), big(*claim))).collect(),
             round,
             pool: self.pool.as_ref().map(Pool::case),
+            prices: self.prices.iter().map(|(market, seen)| (MarketId(*market), observations(seen))).collect(),
+            payments: observations(&self.payments),
+            observed: false,
         }
     }
 

@@ -13,6 +13,7 @@ use crate::{
         Action, PoolCase, Step, Tier,
         backstop::{self, PoolClaimState},
         state::{SegmentState, refuse_if},
+        tier::Bound,
     },
     types::UnitKey,
 };
@@ -71,8 +72,9 @@ fn draw(work: &mut Work<'_>, unit: &UnitKey, amount: U256) -> Result<(), Violati
     }
     // A draw cannot be split: what the limits do not allow in full waits, or goes to the next tier.
     let allowance = work.allowance(Tier::SharedBackstop);
-    if allowance.amount < amount {
-        work.stop_at(unit, Tier::SharedBackstop, allowance.bound);
+    if allowance.amount < amount || work.units_left(Tier::SharedBackstop) == 0 {
+        let bound = if allowance.amount < amount { allowance.bound } else { Bound::Units };
+        work.stop_at(unit, Tier::SharedBackstop, bound);
         return Ok(());
     }
     draw_from_pool(&mut work.state, unit, amount)?;
@@ -103,7 +105,8 @@ fn claim(work: &mut Work<'_>, unit: &UnitKey, hole: U256) -> Result<(), Violatio
     let above_floor = if floor.is_zero() { U256::MAX } else { capital };
     let amount = claimable.min(above_floor).min(allowance.amount);
     if amount.is_zero() || units_left == 0 {
-        work.stop_at(unit, Tier::SharedBackstop, allowance.bound);
+        let bound = if amount.is_zero() { allowance.bound } else { Bound::Units };
+        work.stop_at(unit, Tier::SharedBackstop, bound);
         return Ok(());
     }
     claim_on_pool(&mut work.state, unit, amount)?;

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     protocols::Adapter,
-    recovery::{FundState, MarginBounds, RestingOrder, SegmentCase},
+    recovery::{FundState, MarginBounds, Observation, RestingOrder, SegmentCase},
     scanner::{Condition, Finding, ScanReport, Valuation},
     types::{I256, MarketId, SegmentId, U256, UnitKey},
 };
@@ -106,6 +106,32 @@ fn a_case_tells_the_segment_as_it_is() {
     assert_eq!(surpluses, [int(-50), int(-550), int(8_000)]);
     assert_eq!(market.margin_bounds, None, "the steward has no bounds for it");
     assert!(case.markets[&MarketId(2)].holders.is_empty());
+}
+
+#[test]
+fn prices_and_payments_are_told_where_margins_may_move() {
+    let mut chain = Chain::opened();
+    let bounds = IRiskSteward::Bounds {
+        maxStepBps: 2_000,
+        minDelaySeconds: 30,
+        marginFloorBps: 100,
+        marginCeilingBps: 5_000,
+        maxFundingStepX18: U256::ZERO,
+        maxFundingRateX18: U256::ZERO,
+    };
+    chain.extend(&[log(STEWARD, &IRiskSteward::BoundsSet { market: 2, bounds })]);
+    chain.wait(59);
+    let drawn =
+        IClearinghouse::InsuranceDrawn { segment: 1, account: owner(2), amount: uint(7), shortfallAfter: U256::ZERO };
+    chain.extend(&[price(FEED_B, 51, GENESIS), of_venue(&drawn)]);
+    let calm = |chain: &Chain| chain.venue.cases(&chain.snapshot, &report(chain, &[]), false);
+    assert!(calm(&chain).is_empty(), "nothing is kept before the pace allows");
+    chain.wait(1);
+    chain.extend(&[price(FEED_B, 52, GENESIS), price(FEED_A, 9, GENESIS)]);
+    let measures = calm(&chain)[&ONE].measures.clone();
+    let seen = |at, value| Observation { at, value: uint(value) };
+    assert_eq!(measures.prices, [(MarketId(2), vec![seen(GENESIS, 50), seen(GENESIS + 60, 52)])].into());
+    assert_eq!((measures.payments, measures.observed), (vec![seen(GENESIS + 59, 7)], true));
 }
 
 #[test]

@@ -32,6 +32,7 @@ pub(super) fn venue() -> ReferenceVenue {
         steward: Some(STEWARD),
         clearinghouse_code_hash: None,
         steward_code_hash: None,
+        observe_every_seconds: 60,
         backstop: Some(Membership { pool: POOL, member: MEMBER }),
         feeds: Vec::new(),
     })

@@ -45,7 +45,8 @@ fn socialise(unit: UnitKey) -> Step {
 }
 
 fn margin(market: u32, maintenance_margin_bps: u32) -> Step {
-    let action = Action::SetMargin { market: MarketId(market), maintenance_margin_bps, initial_margin_bps: 1_200 };
+    let (market, initial_margin_bps) = (MarketId(market), 1_200);
+    let action = Action::SetMargin { market, maintenance_margin_bps, initial_margin_bps, tipped_max: 0 };
     step(Tier::Recalibrate, None, action)
 }
 
