@@ -24,7 +24,7 @@ use crate::{
     positions::Snapshot,
     protocols::{Adapter, Disposition, Guard},
     recovery::{
-        BalancedPlan, Imbalance, Reservations, SegmentCase, Shortage, ShortageKind, Waterfall, Waterfalls,
+        BalancedPlan, Imbalance, Reservations, SegmentCase, Shortage, ShortageKind, Waterfall, Waterfalls, Waves,
         plan_offered, plan_with,
     },
     scanner::{Condition, Finding, ScanReport, scan},
@@ -56,6 +56,8 @@ pub(super) struct ActLoop {
     pub(super) troubled: BTreeSet<SegmentId>,
     /// Segments whose insurance fund could pay nothing when it was last looked at.
     pub(super) empty_funds: BTreeSet<SegmentId>,
+    /// The cascade so far. A restart begins without: a forecast, no book.
+    pub(super) waves: Waves,
     /// Shortages that were told, by alert and subject.
     pub(super) shortages: BTreeSet<(AlertKind, String)>,
     /// What the last plan of each segment left undone.
@@ -136,6 +138,7 @@ impl ActLoop {
         // What is due in a calm segment is done, and is no trouble that keeps an episode open.
         let is_due = |case: &SegmentCase| case.measures.is_due(head.number, case.fund.spendable);
         for case in cases.values().filter(|case| troubled.contains(&case.segment) || is_due(case)) {
+            self.tell_wave(&head, case);
             let found = self.repair(&head, case).await.with_context(|| format!("segment {}", case.segment))?;
             short.extend(found);
         }
@@ -147,10 +150,22 @@ impl ActLoop {
         }
         let busy = self.executor.segments_in_flight();
         self.episodes.close_all_but(&troubled, &busy, &head).await.context("close episodes")?;
+        self.waves.calm_all_but(&troubled);
         self.troubled = troubled;
         self.meter.open_episodes(self.episodes.open_count());
         self.health.scanned(head.number);
         Ok(())
+    }
+
+    /// Says who fell since the last pass, what had been provided for it and what it lost.
+    fn tell_wave(&mut self, head: &BlockRef, case: &SegmentCase) {
+        let Some(wave) = self.waves.see(case) else { return };
+        self.meter.wave(&wave);
+        let error = self.waves.error(case.segment);
+        info!(
+            deployment = %self.name, segment = %case.segment, block = head.number, provided = %wave.provided,
+            lost = %wave.lost, missed_so_far = %error.absolute, lost_so_far = %error.lost, "a wave of distress"
+        );
     }
 
     fn tell_funds(&mut self, cases: &BTreeMap<SegmentId, SegmentCase>) {

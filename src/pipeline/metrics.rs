@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Counter, CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry,
 };
 
 use crate::{
+    recovery::Wave,
     scanner::{Condition, ScanReport},
     types::DeploymentName,
 };
@@ -37,6 +39,9 @@ impl Planned {
 const CONDITIONS: [Condition; 4] =
     [Condition::Bankrupt, Condition::Liquidatable, Condition::Unknown, Condition::AtRisk];
 
+/// What is told of waves; the label's closed set.
+const SEVERITY: [&str; 3] = ["provided", "lost", "missed"];
+
 /// The series of all deployments.
 #[derive(Clone)]
 pub struct PipelineMetrics {
@@ -47,6 +52,8 @@ pub struct PipelineMetrics {
     scanned_block: IntGaugeVec,
     plans: IntCounterVec,
     episodes: IntGaugeVec,
+    waves: IntCounterVec,
+    severity: CounterVec,
     failures: IntCounterVec,
 }
 
@@ -75,6 +82,15 @@ impl PipelineMetrics {
                 &["deployment", "outcome"],
             )?,
             episodes: gauge("backstop_recovery_open_episodes", "Segments in trouble", &["deployment"])?,
+            waves: counter(
+                "backstop_recovery_waves_total",
+                "Times that further units fell into distress",
+                &["deployment"],
+            )?,
+            severity: CounterVec::new(
+                Opts::new("backstop_recovery_severity_units_total", "Losses of waves and what was provided for them"),
+                &["deployment", "what"],
+            )?,
             failures: counter(
                 "backstop_pipeline_failed_passes_total",
                 "Passes of a loop that failed",
@@ -88,6 +104,8 @@ impl PipelineMetrics {
         registry.register(Box::new(metrics.scanned_block.clone()))?;
         registry.register(Box::new(metrics.plans.clone()))?;
         registry.register(Box::new(metrics.episodes.clone()))?;
+        registry.register(Box::new(metrics.waves.clone()))?;
+        registry.register(Box::new(metrics.severity.clone()))?;
         registry.register(Box::new(metrics.failures.clone()))?;
         Ok(metrics)
     }
@@ -104,6 +122,8 @@ impl PipelineMetrics {
             scanned_block: self.scanned_block.with_label_values(&[name]),
             plans: Planned::ALL.map(|outcome| self.plans.with_label_values(&[name, outcome.as_str()])),
             episodes: self.episodes.with_label_values(&[name]),
+            waves: self.waves.with_label_values(&[name]),
+            severity: SEVERITY.map(|what| self.severity.with_label_values(&[name, what])),
             index_failures: self.failures.with_label_values(&[name, "index"]),
             act_failures: self.failures.with_label_values(&[name, "act"]),
         }
@@ -120,6 +140,8 @@ pub struct PipelineMeter {
     scanned_block: IntGauge,
     plans: [IntCounter; 4],
     episodes: IntGauge,
+    waves: IntCounter,
+    severity: [Counter; 3],
     pub(super) index_failures: IntCounter,
     pub(super) act_failures: IntCounter,
 }
@@ -137,6 +159,15 @@ impl PipelineMeter {
 
     pub(super) fn planned(&self, outcome: Planned) {
         self.plans[outcome as usize].inc();
+    }
+
+    /// A wave of a cascade. As floating point: a metric books nothing.
+    pub(super) fn wave(&self, wave: &Wave) {
+        self.waves.inc();
+        let amounts = [wave.provided, wave.lost, wave.provided.abs_diff(wave.lost)];
+        for (counter, amount) in self.severity.iter().zip(amounts) {
+            counter.inc_by(f64::from(amount));
+        }
     }
 
     pub(super) fn open_episodes(&self, count: usize) {

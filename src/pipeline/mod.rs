@@ -132,6 +132,7 @@ impl<S: CacheStore> Pipeline<S> {
             troubled: Default::default(),
             empty_funds: Default::default(),
             shortages: Default::default(),
+            waves: Default::default(),
             noted: Default::default(),
             recovered: false,
         };

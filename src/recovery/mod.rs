@@ -29,6 +29,7 @@ mod tests;
 mod tier;
 mod tiers;
 mod waterfall;
+mod waves;
 
 pub use adl::{
     AdlPolicy, Burden, Candidate, Demand, LeverageDraining, MinMax, ProRata, ProRataSize, Queue, QueueIndex,
@@ -56,3 +57,4 @@ pub use severity::{Closed, ForecastError, Severity};
 pub use state::Violation;
 pub use tier::{TierSettings, TierUse, Waterfall, Waterfalls};
 pub use tiers::Tier;
+pub use waves::{Wave, Waves};

@@ -1,5 +1,6 @@
 //! Laws of every plan, on random crashes, executed on a second venue that shares no code with the planner.
 
+mod cascade;
 mod examples;
 mod generator;
 mod limiting;
