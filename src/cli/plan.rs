@@ -119,20 +119,32 @@ async fn plan_in(
     let cases = adapter.cases(&snapshot, &report, args.segment.is_some());
     let wanted = |segment: &SegmentId| args.segment.is_none_or(|only| only == segment.0);
     let cases: Vec<SegmentCase> = cases.into_values().filter(|case| wanted(&case.segment)).collect();
-    if cases.is_empty() && !args.json {
-        println!("{name}, block {}: {} units looked at, nothing to do", block.number, report.units);
-    }
     let desk = Desk { name, deployment, id: row.id, block };
     let unsettled = journal.unsettled_transactions(desk.id).await?;
     let reservations = executor::reservations_of(&unsettled, &block);
+    let mut idle = true;
     for case in &cases {
-        match desk.plan(journal, case, reservations.clone()).await {
+        let plan = desk.plan(journal, case, reservations.clone()).await;
+        // A segment may be looked at only because something was observed there.
+        if args.segment.is_none() && plan.as_ref().is_ok_and(is_idle) {
+            continue;
+        }
+        idle = false;
+        match plan {
             Ok(plan) if args.json => println!("{}", desk.as_json(&plan, &args.shocks)),
             Ok(plan) => print!("{}", desk.as_text(&plan, &args.shocks)),
             Err(why) => println!("{name}, segment {}: no plan: {why:#}", case.segment),
         }
     }
+    if idle && !args.json {
+        println!("{name}, block {}: {} units looked at, nothing to do", block.number, report.units);
+    }
     Ok(true)
+}
+
+/// Whether a plan has nothing to do, nothing to pay for and nothing to say.
+fn is_idle(plan: &BalancedPlan) -> bool {
+    plan.steps().is_empty() && plan.notes().is_empty() && plan.ledger().shortfall.is_zero()
 }
 
 impl Desk<'_> {

@@ -115,7 +115,8 @@ async fn margins(arena: &Arena) -> Result<Outcome> {
 async fn dry_plan(arena: &Arena) -> Result<Outcome> {
     let world = World::raise(arena, "the_dry_plan_is_what_is_done", Cast::alice(500)).await?;
     let mut play = Play::begin(&world).await?;
-    ensure!(world.ask("plan", &[]).await?.contains("nothing to do"), "there is nothing to do before the fall");
+    let before = world.ask("plan", &[]).await?;
+    ensure!(before.contains("nothing to do"), "there is something to do before the fall: {before}");
     let told = world.ask("plan", &["--shock", "1=-20%", "--json"]).await?;
     let told: Value = serde_json::from_str(&told).context("the plan is no JSON")?;
     let ledger = &told["plan"]["ledger"];
