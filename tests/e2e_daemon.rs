@@ -329,16 +329,29 @@ async fn a_halted_deployment_leaves_its_neighbour_alone() {
     assert!(body.contains("broken") && body.contains("chain_id"), "{body}");
 }
 
+/// What a replica says that it is; ready, as a holder and as a standby.
+fn is_ready_as(daemon: &Daemon, role: &str) -> bool {
+    let word = format!("\"role\":\"{role}\"");
+    daemon.get("/readyz").is_some_and(|(status, body)| status == 200 && body.contains(&word))
+}
+
 #[tokio::test]
-async fn a_second_process_does_not_run_the_same_deployment() {
+async fn of_two_replicas_one_acts_and_the_other_takes_over_from_one_that_is_stopped() {
     let world = World::new().await;
-    let first = Daemon::start(&world, &world.right_config());
-    first.wait_for("readiness", |d| d.get("/readyz").is_some_and(|(status, _)| status == 200)).await;
+    let config = |world: &World| world.right_config().replace("[ops]", "lease_seconds = 2\n\n[ops]");
+    let first = Daemon::start(&world, &config(&world));
+    first.wait_for("the first to act", |d| is_ready_as(d, "holder")).await;
     // a config of its own, so that only the deployment's name is shared
-    let config = world.right_config().replace("[ops]", "[alerts]\nrepeat_after_seconds = 60\n\n[ops]");
-    let second = Daemon::start(&world, &config);
-    second
-        .wait_for("the refusal", |d| d.get("/readyz").is_some_and(|(_, body)| body.contains("another process")))
-        .await;
-    assert_eq!(first.get("/readyz").map(|(status, _)| status), Some(200));
+    let second = Daemon::start(&world, &config(&world));
+    second.wait_for("the second to stand by", |d| is_ready_as(d, "standby")).await;
+    assert!(is_ready_as(&first, "holder"));
+
+    first.signal("-STOP");
+    second.wait_for("the second to take over", |d| is_ready_as(d, "holder")).await;
+    first.signal("-CONT");
+    first.wait_for("the first to see that it lost its lease", |d| is_ready_as(d, "standby")).await;
+    assert!(is_ready_as(&second, "holder"));
+
+    second.signal("-TERM");
+    first.wait_for("the first to take over again", |d| is_ready_as(d, "holder")).await;
 }

@@ -55,6 +55,8 @@ pub struct Database {
     pub url: SecretUrl,
     /// Pool size.
     pub connections_max: u32,
+    /// How long a replica's lease of a deployment lasts, and so the longest until another takes over.
+    pub lease_seconds: u64,
 }
 
 /// `[ops]`.

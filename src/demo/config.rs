@@ -72,7 +72,8 @@ pub(super) fn protocol(venue: &Venue) -> Value {
 /// The configuration an operator would write for this deployment.
 pub(super) fn config_text(settings: &Settings<'_>) -> Result<String> {
     let mut config = json!({
-        "database": { "url": settings.database_url },
+        // A daemon that is killed leaves its lease behind.
+        "database": { "url": settings.database_url, "lease_seconds": 3 },
         "ops": { "listen": format!("127.0.0.1:{}", settings.ops_port) },
         "log": { "format": "text", "filter": "info" },
         "deployments": { DEPLOYMENT: {

@@ -4,7 +4,7 @@
 //! the journal holds is a [`Journalled`], the only thing that can be broadcast. So no byte leaves that was not let
 //! through here and written down first.
 //!
-//! Invariants: in dry run and while paused nothing is signed and nothing is sent; only (contract, selector) pairs of the
+//! Invariants: in dry run, while paused and without the lease nothing is signed and nothing is sent; only (contract, selector) pairs of the
 //! adapter's manifest and transfers of nothing to ourselves are signed; what cannot be checked counts as refused.
 //! Must not: be bypassed. A test reads the sources for other ways to a signer or a send method.
 
@@ -26,7 +26,7 @@ use crate::{
     chain::SendError,
     journal::{
         ActionId, AttemptId, AttemptKind, DeploymentId, JournalError, NewAttempt, NewTransaction, StoredAttempt,
-        Touches, TransactionId,
+        Tenure, Touches, TransactionId,
     },
     types::{Address, B256, Bytes, Call, U256},
 };
@@ -89,6 +89,9 @@ pub enum GateRefusal {
     /// Nothing is ever sent in this mode.
     #[error("dry run")]
     DryRun,
+    /// Another replica may act now.
+    #[error("the lease is lost: another replica may act for the deployment")]
+    LeaseLost,
     /// By switch or by file.
     #[error("paused: {0}")]
     Paused(String),
@@ -122,12 +125,14 @@ pub enum GateRefusal {
 
 impl GateRefusal {
     /// Every metric label.
-    pub(super) const REASONS: [&'static str; 5] = ["dry_run", "paused", "not_allowed", "spend_limit", "rate_limit"];
+    pub(super) const REASONS: [&'static str; 6] =
+        ["dry_run", "lease_lost", "paused", "not_allowed", "spend_limit", "rate_limit"];
 
     /// The metric label.
     pub(super) fn reason(&self) -> &'static str {
         match self {
             Self::DryRun => "dry_run",
+            Self::LeaseLost => "lease_lost",
             Self::Paused(_) => "paused",
             Self::NotAllowed { .. } => "not_allowed",
             Self::SpendLimit { .. } => "spend_limit",
@@ -182,6 +187,8 @@ pub struct Gate {
     signer: Box<dyn Signer>,
     settings: GateSettings,
     switch: PauseSwitch,
+    /// How long this process may act.
+    tenure: Tenure,
     /// Latest block a new transaction was signed at, and how many.
     signed_at: (u64, u32),
 }
@@ -196,9 +203,9 @@ impl fmt::Debug for Gate {
 }
 
 impl Gate {
-    /// A gate around a signer.
-    pub fn new(signer: Box<dyn Signer>, settings: GateSettings, switch: PauseSwitch) -> Self {
-        Self { signer, settings, switch, signed_at: (0, 0) }
+    /// A gate around a signer, open for as long as the tenure lasts.
+    pub fn new(signer: Box<dyn Signer>, settings: GateSettings, switch: PauseSwitch, tenure: Tenure) -> Self {
+        Self { signer, settings, switch, tenure, signed_at: (0, 0) }
     }
 
     /// The keeper's address.
@@ -225,6 +232,9 @@ impl Gate {
     pub(super) fn open(&self) -> Result<(), GateRefusal> {
         if self.settings.dry_run {
             return Err(GateRefusal::DryRun);
+        }
+        if !self.tenure.holds() {
+            return Err(GateRefusal::LeaseLost);
         }
         if let Some(reason) = self.switch.reason() {
             return Err(GateRefusal::Paused(reason));
@@ -276,6 +286,8 @@ impl Gate {
             ..TxEip1559::default()
         };
         let bytes = self.signer.sign(transaction).await?;
+        // A signer may take its time, or the process may have stood still meanwhile.
+        self.open()?;
         if request.again.is_none() {
             self.signed_at = (request.block, signed_here + 1);
         }

@@ -35,6 +35,7 @@ impl Journal {
     pub async fn commit_cache(&self, deployment: DeploymentId, block: &BlockRef, delta: &Delta) -> Result<()> {
         let changes = CacheChanges::of(delta)?;
         in_tx!(self, "commit_cache", |tx| {
+            self.check_fence(tx).await?;
             move_checkpoint(tx, deployment, block).await?;
             changes.delete_units(tx, deployment).await?;
             changes.upsert_units(tx, deployment).await?;
@@ -46,6 +47,7 @@ impl Journal {
     /// Forgets the cache, so that it is read again from the deployment's first block.
     pub async fn reset_cache(&self, deployment: DeploymentId) -> Result<()> {
         in_tx!(self, "reset_cache", |tx| {
+            self.check_fence(tx).await?;
             sqlx::query("-- reset_cache\nDELETE FROM checkpoints WHERE deployment_id = $1")
                 .bind(deployment.0)
                 .execute(tx)

@@ -1,21 +1,15 @@
-//! Deployments: what a name stands for, and which process may act for it.
-
-use std::time::Duration;
+//! Deployments: what a name stands for.
 
 use chrono::{DateTime, Utc};
-use sqlx::{ConnectOptions, Connection, PgConnection, Row};
+use sqlx::Row;
 
 use super::{
     DeploymentId, Journal, JournalError, Result,
     actions::deployment_name,
-    error::Failure,
-    session::{CONNECT_TIMEOUT, in_tx},
+    session::in_tx,
     values::{bigint, json, number},
 };
 use crate::types::DeploymentName;
-
-/// How long the lock's own connection may take to answer before the lock counts as lost.
-const LOCK_CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A deployment as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,61 +30,7 @@ pub struct DeploymentRow {
     pub updated_at: DateTime<Utc>,
 }
 
-/// The right to act for a deployment: a session lock on a connection of its own. It ends with the connection, at the
-/// latest when the process does.
-#[derive(Debug)]
-pub struct DeploymentLock {
-    connection: PgConnection,
-}
-
-impl DeploymentLock {
-    /// Whether the lock is still ours. Also false when the database does not answer within 5 s: it may have given the
-    /// lock to somebody else.
-    pub async fn still_held(&mut self) -> bool {
-        let held = sqlx::query_scalar::<_, bool>(
-            "-- still_held\n\
-             SELECT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND granted)",
-        )
-        .fetch_one(&mut self.connection);
-        matches!(tokio::time::timeout(LOCK_CHECK_TIMEOUT, held).await, Ok(Ok(true)))
-    }
-
-    /// Gives the lock up.
-    pub async fn release(self) -> Result<()> {
-        self.connection.close().await.map_err(lock_error)
-    }
-}
-
 impl Journal {
-    /// Takes the right to act for a deployment of this database; `None` if another connection, of this process or
-    /// another, has it.
-    pub async fn lock_deployment(&self, name: &DeploymentName) -> Result<Option<DeploymentLock>> {
-        let options = self.pool.connect_options();
-        let taken = async {
-            let mut connection = options.connect().await?;
-            // the server must notice within about a minute that this host is gone, or nobody can take over
-            sqlx::query(
-                "-- lock_deployment\n\
-                 SELECT set_config('tcp_keepalives_idle', '20', false), \
-                 set_config('tcp_keepalives_interval', '10', false), set_config('tcp_keepalives_count', '4', false), \
-                 set_config('idle_session_timeout', '0', false)",
-            )
-            .execute(&mut connection)
-            .await?;
-            let taken: bool = sqlx::query_scalar(
-                "-- lock_deployment\nSELECT pg_try_advisory_lock(hashtextextended('backstop deployment ' || $1, 0))",
-            )
-            .bind(name.as_str())
-            .fetch_one(&mut connection)
-            .await?;
-            Ok::<_, sqlx::Error>(taken.then_some(DeploymentLock { connection }))
-        };
-        match tokio::time::timeout(CONNECT_TIMEOUT, taken).await {
-            Ok(result) => result.map_err(lock_error),
-            Err(_) => Err(JournalError::Unavailable("lock_deployment: no answer within 5 s".to_owned())),
-        }
-    }
-
     /// Writes down a deployment, or finds it. `settings` are kept for people and must hold no secret. Conflict where
     /// the name stands for another chain or adapter: its cache and its history would be mixed with another's.
     pub async fn register_deployment(
@@ -148,8 +88,4 @@ impl Journal {
             }))
         })
     }
-}
-
-fn lock_error(error: sqlx::Error) -> JournalError {
-    Failure::of("lock_deployment", error.into()).given_up()
 }

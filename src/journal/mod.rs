@@ -20,6 +20,7 @@ mod episodes;
 mod error;
 mod findings;
 mod history;
+mod leases;
 mod plans;
 mod schema;
 mod session;
@@ -35,13 +36,16 @@ pub use accounts::{Burden, EpisodeAccount, EpisodeRow, Progress};
 pub use actions::{ActionFilter, ActionRow};
 pub use alerts::{AlertDecision, AlertRow, AlertSeverity};
 pub use attempts::{AttemptKind, BroadcastOutcome, IncludedReceipt, NewAttempt, StoredAttempt};
-pub use deployments::{DeploymentLock, DeploymentRow};
+pub use deployments::DeploymentRow;
 pub use error::{ErrorClass, JournalError};
 pub use findings::{FindingChange, FindingRow};
 pub use history::{ActionHistory, AttemptRow, UnitHistory};
+pub use leases::{Lease, Tenure};
 pub use settings::{CameBy, SettingsChange};
 pub use status::{ActionStatus, TransactionStatus};
 pub use transactions::{NewTransaction, Touches, UnsettledTransaction};
+
+use std::sync::Arc;
 
 use sqlx::PgPool;
 
@@ -52,6 +56,8 @@ pub type Result<T> = std::result::Result<T, JournalError>;
 #[derive(Clone, Debug)]
 pub struct Journal {
     pool: PgPool,
+    /// What must hold for plans and signed bytes to be written.
+    fence: Option<Arc<Lease>>,
 }
 
 macro_rules! row_ids {

@@ -119,6 +119,7 @@ impl Journal {
         let notes: Vec<_> = plan.notes.iter().map(|note| text(note)).collect();
         let columns = ActionColumns::of(plan.segment, plan.steps, plan.outlays)?;
         in_tx!(self, "insert_plan", |tx| {
+            self.check_fence(tx).await?;
             let plan_id: Option<i64> = sqlx::query_scalar(
                 "-- insert_plan\n\
                  INSERT INTO plans (deployment_id, episode_id, segment_id, block_number, block_hash, shortfall, \

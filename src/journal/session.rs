@@ -13,7 +13,7 @@ use super::{
 };
 
 /// A connection that takes longer is not there.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A transaction that takes longer is given up.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often a transaction that lost a race is begun.
@@ -32,7 +32,7 @@ impl Journal {
             .connect_with(options)
             .await
             .map_err(|error| JournalError::Unavailable(format!("connect: {error}")))?;
-        Ok(Self { pool })
+        Ok(Self { pool, fence: None })
     }
 
     /// Whether the database answers.

@@ -121,6 +121,7 @@ impl Journal {
         new: &[(NewTransaction, NewAttempt)],
     ) -> Result<Vec<(TransactionId, AttemptId)>> {
         in_tx!(self, "create_transactions", |tx| {
+            self.check_fence(tx).await?;
             let mut ids = Vec::with_capacity(new.len());
             for (transaction, first) in new {
                 ids.push(insert_transaction(tx, transaction, first).await?);
@@ -138,6 +139,7 @@ impl Journal {
         kind: AttemptKind,
     ) -> Result<AttemptId> {
         in_tx!(self, "add_attempt", |tx| {
+            self.check_fence(tx).await?;
             guard(tx, "add_attempt", transaction, &["signed", "sent"]).await?;
             let id = insert_attempt(tx, transaction, attempt, kind.as_str()).await?;
             if kind == AttemptKind::Cancel {

@@ -24,6 +24,29 @@ pub struct Limits {
     pub lag_blocks_max: u64,
 }
 
+/// What a replica is to a deployment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// It does not know yet.
+    #[default]
+    Unknown,
+    /// It holds the lease and acts.
+    Holder,
+    /// Another holds it; this one would take over.
+    Standby,
+}
+
+impl Role {
+    /// The word on `/readyz`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Holder => "holder",
+            Self::Standby => "standby",
+        }
+    }
+}
+
 /// What a deployment's stages last reported. `None`: nothing yet.
 #[derive(Clone, Debug, Default)]
 pub struct Beats {
@@ -40,7 +63,7 @@ pub struct Beats {
     /// When the journal last answered.
     pub journal_ok_at: Option<Instant>,
     /// Whether this process is the one that acts.
-    pub lock_held: bool,
+    pub role: Role,
     /// Why it does not act, if something stopped it.
     pub halted: Option<String>,
 }
@@ -51,14 +74,21 @@ pub fn readiness(now: Instant, beats: &Beats, limits: &Limits) -> Result<(), Vec
     if let Some(reason) = &beats.halted {
         reasons.push(format!("halted: {reason}"));
     }
-    if !beats.lock_held {
-        reasons.push("the deployment's lock is not held".to_owned());
-    }
-    for (what, at, age_max) in [
+    let ages = [
+        ("answer of the journal", beats.journal_ok_at, limits.journal_age_max),
         ("new head", beats.head_seen_at, limits.head_age_max),
         ("scan", beats.scanned_at, limits.scan_age_max),
-        ("answer of the journal", beats.journal_ok_at, limits.journal_age_max),
-    ] {
+    ];
+    // A standby has nothing to do but to be able to take over.
+    let asked = match beats.role {
+        Role::Standby => 1,
+        Role::Holder => ages.len(),
+        Role::Unknown => {
+            reasons.push("the deployment's lease is not held".to_owned());
+            ages.len()
+        }
+    };
+    for (what, at, age_max) in ages.into_iter().take(asked) {
         match at.map(|at| now.saturating_duration_since(at)) {
             None => reasons.push(format!("no {what} yet")),
             Some(age) if age > age_max => {
@@ -66,6 +96,9 @@ pub fn readiness(now: Instant, beats: &Beats, limits: &Limits) -> Result<(), Vec
             }
             Some(_) => {}
         }
+    }
+    if beats.role == Role::Standby {
+        return if reasons.is_empty() { Ok(()) } else { Err(reasons) };
     }
     match (beats.head_number, beats.indexed_block) {
         (_, None) => reasons.push("no block indexed yet".to_owned()),
@@ -146,6 +179,7 @@ impl Health {
                 ready &= reasons.is_empty();
                 let shown = json!({
                     "ready": reasons.is_empty(),
+                    "role": beats.role.as_str(),
                     "reasons": reasons,
                     "head_block": beats.head_number,
                     "indexed_block": beats.indexed_block,
@@ -207,9 +241,9 @@ impl DeploymentHealth {
         self.report(|beats, now| beats.journal_ok_at = Some(now));
     }
 
-    /// Whether this process holds the deployment's lock.
-    pub fn lock_held(&self, held: bool) {
-        self.report(|beats, _| beats.lock_held = held);
+    /// What this process is to the deployment.
+    pub fn role(&self, role: Role) {
+        self.report(|beats, _| beats.role = role);
     }
 
     /// Why the deployment does not act; `None`: it does.
@@ -268,7 +302,7 @@ mod tests {
             scanned_block: Some(100),
             scanned_at: Some(now - LIMITS.scan_age_max),
             journal_ok_at: Some(now - LIMITS.journal_age_max),
-            lock_held: true,
+            role: Role::Holder,
             halted: None,
         }
     }
@@ -281,7 +315,7 @@ mod tests {
         type Spoil<'a> = &'a dyn Fn(&mut Beats);
         let breaches: [(Spoil, &str); 11] = [
             (&|b| b.halted = Some("role missing".to_owned()), "halted: role missing"),
-            (&|b| b.lock_held = false, "the deployment's lock is not held"),
+            (&|b| b.role = Role::Unknown, "the deployment's lease is not held"),
             (&|b| b.head_seen_at = None, "no new head yet"),
             (&|b| b.head_seen_at = later(LIMITS.head_age_max), "last new head 61 s ago, limit 60 s"),
             (&|b| b.scanned_at = None, "no scan yet"),
@@ -304,6 +338,17 @@ mod tests {
         let now = Instant::now() + seconds(1_000);
         let beats = Beats { indexed_block: Some(200), ..barely_ready(now) };
         assert_eq!(readiness(now, &beats, &LIMITS), Ok(()));
+    }
+
+    #[test]
+    fn a_standby_is_ready_while_its_journal_answers() {
+        let now = Instant::now() + seconds(1_000);
+        let standby = Beats { role: Role::Standby, journal_ok_at: Some(now), ..Beats::default() };
+        assert_eq!(readiness(now, &standby, &LIMITS), Ok(()));
+        let silent = Beats { journal_ok_at: None, ..standby.clone() };
+        assert_eq!(readiness(now, &silent, &LIMITS), Err(vec!["no answer of the journal yet".to_owned()]));
+        let halted = Beats { halted: Some("role missing".to_owned()), ..standby };
+        assert_eq!(readiness(now, &halted, &LIMITS), Err(vec!["halted: role missing".to_owned()]));
     }
 
     #[test]
@@ -333,7 +378,7 @@ mod tests {
         venue.indexed(7);
         venue.scanned(7);
         venue.journal_ok();
-        venue.lock_held(true);
+        venue.role(Role::Holder);
         assert!(health.readiness(Instant::now()).0);
         venue.halted(Some("paused".to_owned()));
         assert!(!health.readiness(Instant::now()).0);
@@ -354,12 +399,12 @@ mod tests {
             deployment.indexed(1);
             deployment.scanned(1);
             deployment.journal_ok();
-            deployment.lock_held(name == "a");
+            deployment.role(if name == "a" { Role::Holder } else { Role::Unknown });
         }
         let (ready, shown) = health.readiness(Instant::now());
         assert!(!ready);
         assert_eq!(shown["deployments"]["a"]["ready"], true);
-        assert_eq!(shown["deployments"]["b"]["reasons"], json!(["the deployment's lock is not held"]));
+        assert_eq!(shown["deployments"]["b"]["reasons"], json!(["the deployment's lease is not held"]));
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod metrics;
 mod process;
 mod server;
 
-pub use health::{Beats, DeploymentHealth, Health, Heartbeat, Limits, readiness};
+pub use health::{Beats, DeploymentHealth, Health, Heartbeat, Limits, Role, readiness};
 pub use logging::init_logging;
 pub use metrics::Metrics;
 pub use process::{end_on_panic, hangups, stop_on_signals};

@@ -143,7 +143,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::ops::Limits;
+    use crate::ops::{Limits, Role};
 
     const LIMIT: Duration = Duration::from_secs(60);
     const TOKEN: &str = "a token of some length";
@@ -222,7 +222,7 @@ mod tests {
         venue.indexed(1);
         venue.scanned(1);
         venue.journal_ok();
-        venue.lock_held(true);
+        venue.role(Role::Holder);
         let (status, content_type, body) = running.get("/readyz").await;
         assert_eq!((status, content_type.as_str()), (200, "application/json"), "{body}");
         assert!(running.get("/metrics").await.2.contains("backstop_ops_deployment_ready{deployment=\"venue\"} 1"));

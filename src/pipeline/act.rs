@@ -19,7 +19,7 @@ use crate::{
     alerts::AlertKind,
     chain::Rpc,
     executor::{ChainExecutor, Refused, Settled},
-    journal::{DeploymentId, DeploymentLock, FindingChange, Journal, JournalError},
+    journal::{DeploymentId, FindingChange, Journal, JournalError, Tenure},
     ops::{DeploymentHealth, Heartbeat},
     positions::Snapshot,
     protocols::{Adapter, Disposition, Guard},
@@ -44,7 +44,7 @@ pub(super) struct ActLoop {
     pub(super) waterfalls: watch::Receiver<Arc<Waterfalls>>,
     pub(super) adapter: Arc<dyn Adapter>,
     pub(super) journal: Journal,
-    pub(super) lock: DeploymentLock,
+    pub(super) tenure: Tenure,
     pub(super) executor: ChainExecutor,
     pub(super) concerns: Concerns,
     pub(super) health: DeploymentHealth,
@@ -75,16 +75,16 @@ impl ActLoop {
         let mut failures = 0;
         loop {
             self.heartbeat.beat();
+            if !self.tenure.holds() {
+                bail!("the deployment's lease is lost; another replica may act for it");
+            }
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return self.release().await,
+                () = stop.cancelled() => return Ok(()),
                 changed = snapshots.changed() => changed.context("the index loop is gone")?,
                 () = tokio::time::sleep(BEAT_EVERY) => continue,
             }
             let Some(snapshot) = snapshots.borrow_and_update().clone() else { continue };
-            if !self.lock.still_held().await {
-                bail!("the deployment's lock is lost; another process may act for it");
-            }
             match self.act_once(&snapshot).await {
                 Ok(()) => {
                     failures = 0;
@@ -104,10 +104,6 @@ impl ActLoop {
                 }
             }
         }
-    }
-
-    async fn release(self) -> anyhow::Result<()> {
-        self.lock.release().await.context("release the deployment's lock")
     }
 
     /// One pass over the newest snapshot. After an error everything durable stands and the pass is made again.

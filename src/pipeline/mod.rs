@@ -30,7 +30,7 @@ use crate::{
     chain::Rpc,
     executor::ChainExecutor,
     indexer::{CacheStore, Indexer},
-    journal::{DeploymentId, DeploymentLock, Journal},
+    journal::{DeploymentId, Journal, Tenure},
     ops::{DeploymentHealth, Health},
     protocols::{Adapter, Guard},
     recovery::Waterfalls,
@@ -76,8 +76,8 @@ pub struct Pipeline<S> {
     pub adapter: Arc<dyn Adapter>,
     /// Postgres.
     pub journal: Journal,
-    /// Held for as long as this process may act for the deployment.
-    pub lock: DeploymentLock,
+    /// How long this process may act for the deployment.
+    pub tenure: Tenure,
     /// Chain to cache.
     pub indexer: Indexer<S>,
     /// Plan to chain.
@@ -123,7 +123,7 @@ impl<S: CacheStore> Pipeline<S> {
             waterfalls: self.waterfalls,
             adapter: self.adapter,
             journal: self.journal,
-            lock: self.lock,
+            tenure: self.tenure,
             executor: self.executor,
             concerns,
             health: self.health,

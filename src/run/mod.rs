@@ -5,6 +5,7 @@
 //! start ends with one line a fault.
 //! Must not: decide anything.
 
+mod lease;
 mod ports;
 pub mod preflight;
 pub mod reload;
@@ -18,7 +19,7 @@ use std::{
 use anyhow::{Context, bail};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::{
     alerts::{Alert, AlertKey, AlertKind, AlertMetrics, AlertSettings, AlertSink, Alerts, Severity, WebhookSettings},
@@ -28,8 +29,8 @@ use crate::{
         self, Executor, ExecutorMetrics, ExecutorSettings, FeeSettings, Gate, GateSettings, PauseSwitch, SettleSettings,
     },
     indexer::{Indexer, IndexerMetrics, IndexerSettings},
-    journal::{CameBy, Journal},
-    ops::{self, Control, Health, Limits, Metrics, OpsServer},
+    journal::{CameBy, Journal, Tenure},
+    ops::{self, Control, Health, Limits, Metrics, OpsServer, Role},
     pipeline::{Pipeline, PipelineMetrics, PipelineSettings, PolicySettings},
     recovery::{Mode, Policy},
     scanner::ScanSettings,
@@ -73,6 +74,7 @@ struct Shared {
     alerts: Arc<dyn AlertSink>,
     health: Health,
     head_age_max: Duration,
+    lease_lasts: Duration,
     metrics: StageMetrics,
     live: Live,
 }
@@ -94,6 +96,7 @@ pub async fn run(config: Config, source: ConfigSource, stop: CancellationToken) 
         alerts: Arc::new(alerts),
         health: health.clone(),
         head_age_max: Duration::from_secs(config.ops.head_age_max_seconds),
+        lease_lasts: Duration::from_secs(config.database.lease_seconds),
         metrics: StageMetrics {
             rpc: RpcMetrics::new(registry)?,
             indexer: IndexerMetrics::new(registry)?,
@@ -211,17 +214,40 @@ async fn run_deployment(
     shared: &Shared,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let journal = shared.journal.clone();
-    let Some(lock) = journal.lock_deployment(name).await? else {
-        bail!("another process runs this deployment; stop it first");
+    let health = shared.health.deployment(name);
+    let (journal, lasts) = (&shared.journal, shared.lease_lasts);
+    let Some((lease, tenure)) = lease::acquire(journal, name, lasts, &health, stop).await? else {
+        return Ok(());
     };
+    let over = CancellationToken::new();
+    let kept = lease::keep(journal.clone(), lease.clone(), tenure.clone(), lasts, over.clone());
+    let kept = tokio::spawn(kept);
+    let ended = act_for(name, deployment, ready, shared, (tenure, journal.fenced(&lease)), stop).await;
+    over.cancel();
+    kept.await.context("the task that keeps the lease")?;
+    health.role(Role::Unknown);
+    // If the journal is away the lease runs out by itself.
+    if let Err(error) = journal.release_lease(&lease).await {
+        warn!(deployment = %name, %error, "lease not given up");
+    }
+    ended
+}
+
+/// Acts for a deployment while its lease holds. Everything the journal gets goes through the lease's fence.
+async fn act_for(
+    name: &DeploymentName,
+    deployment: &config::Deployment,
+    ready: preflight::Ready,
+    shared: &Shared,
+    (tenure, journal): (Tenure, Journal),
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
     let settings = deployment.redacted_json();
     let id = journal.register_deployment(name, deployment.chain_id, &deployment.protocol.adapter, &settings).await?;
     let recovery = reload::as_json(&deployment.recovery)?;
     journal.record_recovery_settings(id, CameBy::Start, &recovery).await?;
     let waterfalls = shared.live.waterfalls(name).context("a deployment that is not configured")?;
     let health = shared.health.deployment(name);
-    health.lock_held(true);
     health.halted(None);
     shared.alerts.resolve(&AlertKey::new(AlertKind::DeploymentHalted, Some(name), ""));
     info!(deployment = %name, keeper = %ready.signer.address(), dry_run = deployment.executor.dry_run, "deployment starts");
@@ -238,7 +264,7 @@ async fn run_deployment(
         chain: ready.rpc.clone(),
         journal: journal.clone(),
         adapter: Arc::clone(&ready.adapter),
-        gate: Gate::new(ready.signer, gate, PauseSwitch::default()),
+        gate: Gate::new(ready.signer, gate, PauseSwitch::default(), tenure.clone()),
         metrics: shared.metrics.executor.for_deployment(name),
         alerts: Arc::clone(&shared.alerts),
     };
@@ -259,7 +285,7 @@ async fn run_deployment(
         rpc: ready.rpc,
         adapter: ready.adapter,
         journal,
-        lock,
+        tenure,
         indexer,
         executor,
         alerts: Arc::clone(&shared.alerts),
@@ -268,9 +294,7 @@ async fn run_deployment(
         meter: shared.metrics.pipeline.for_deployment(name),
         guards: manifest.guards,
     };
-    let ended = pipeline.run(stop.clone()).await;
-    health.lock_held(false);
-    ended
+    pipeline.run(stop.clone()).await
 }
 
 impl Shared {

@@ -64,6 +64,16 @@ async fn what_an_earlier_live_run_left_is_not_sent_again_in_a_dry_run() {
 }
 
 #[tokio::test]
+async fn without_the_lease_nothing_is_signed_and_nothing_leaves() {
+    let stage = Stage::new(&[500]);
+    let mut executor = stage.executor();
+    stage.tenure.end();
+    stage.turns(&mut executor, 2).await;
+    assert_eq!((stage.sends(), stage.signatures()), (0, 0));
+    assert_eq!(stage.metric(r#"backstop_executor_gate_refusals_total{deployment="venue",reason="lease_lost"}"#), "2");
+}
+
+#[tokio::test]
 async fn a_pause_stops_signatures_and_broadcasts_by_switch_and_by_file() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pause");

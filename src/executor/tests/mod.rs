@@ -13,6 +13,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use alloy::{
@@ -31,7 +32,7 @@ use super::{
 };
 use crate::{
     alerts::{AlertKind, RecordingSink},
-    journal::{ActionStatus, DeploymentId, EpisodeId},
+    journal::{ActionStatus, DeploymentId, EpisodeId, Tenure},
     protocols::Adapter,
     recovery::{
         BalancedPlan, Batch, DistressedUnit, FundState, Intent, IntentKind, Mode, Offered, Policy, Purse, Reservations,
@@ -109,6 +110,7 @@ struct Stage {
     gate: GateSettings,
     settings: ExecutorSettings,
     switch: PauseSwitch,
+    tenure: Tenure,
     alerts: Arc<RecordingSink>,
     signatures: Arc<AtomicUsize>,
     registry: Registry,
@@ -142,6 +144,7 @@ impl Stage {
                 proceeds: None,
             },
             switch: PauseSwitch::default(),
+            tenure: Tenure::begin(Instant::now(), Duration::from_secs(3_600)),
             alerts: Arc::default(),
             signatures: Arc::default(),
             registry,
@@ -157,7 +160,7 @@ impl Stage {
             chain: FakeChain(self.world.clone()),
             journal: FakeJournal(self.world.clone()),
             adapter: Arc::new(VenueAdapter),
-            gate: Gate::new(Box::new(signer), self.gate.clone(), self.switch.clone()),
+            gate: Gate::new(Box::new(signer), self.gate.clone(), self.switch.clone(), self.tenure.clone()),
             metrics: self.metrics.for_deployment(&name),
             alerts: self.alerts.clone(),
         };

@@ -3,6 +3,7 @@
 mod alerts;
 mod cache;
 mod episodes;
+mod leases;
 mod plans;
 mod schema;
 mod transactions;
@@ -191,7 +192,7 @@ fn futures_can_move_between_threads() {
     spawnable(|journal, b| journal.add_attempt(TransactionId(1), &b.attempt, AttemptKind::Cancel));
     spawnable(|journal, b| journal.mark_included(TransactionId(1), AttemptId(1), &b.receipt));
     spawnable(|journal, b| journal.raise_alert(&b.alert));
-    spawnable(|journal, b| journal.lock_deployment(&b.name));
+    spawnable(|journal, b| journal.acquire_lease(&b.name, "a", std::time::Duration::from_secs(1)));
     spawnable(|journal, _| journal.unsettled_transactions(DeploymentId(1)));
     spawnable(|journal, _| journal.load_cache(DeploymentId(1)));
 }

@@ -117,19 +117,3 @@ async fn a_name_stands_for_one_chain_and_one_adapter() {
     assert_eq!(row.settings, serde_json::json!({ "note": "ab" }));
     assert_eq!(journal.deployment_by_name(&name("other")).await.unwrap(), None);
 }
-
-#[tokio::test]
-async fn one_holder_of_a_deployment_at_a_time() {
-    let Fixture { journal, database, .. } = Fixture::new().await;
-    let mut first = journal.lock_deployment(&name("venue")).await.unwrap().unwrap();
-    assert!(first.still_held().await);
-    let elsewhere = Journal::connect(database.url(), 1).await.unwrap();
-    assert!(elsewhere.lock_deployment(&name("venue")).await.unwrap().is_none());
-    assert!(elsewhere.lock_deployment(&name("venue2")).await.unwrap().is_some());
-    first.release().await.unwrap();
-    let mut second = elsewhere.lock_deployment(&name("venue")).await.unwrap().unwrap();
-
-    let cut = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid()";
-    sqlx::query(cut).execute(&journal.pool).await.unwrap();
-    assert!(!second.still_held().await);
-}

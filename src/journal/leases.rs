@@ -1,0 +1,175 @@
+//! Leases: which replica may act for a deployment, and until when.
+//!
+//! One row a deployment. Each change of hands raises its epoch by one. A holder is bound twice: by its own clock, which
+//! runs out before the row does ([`Tenure`]), and by the row, which is looked at in the very transaction that writes signed
+//! bytes ([`Journal::fenced`]). The first spares a signature, the second makes a late one worthless: what is not in the
+//! journal is not broadcast.
+//!
+//! Invariants: an epoch belongs to one holder; a row that has run out is never renewed, only taken anew; between the check
+//! and the commit of a fenced write nobody can take the lease over.
+//! Must not: use the database's clock for anything but the row.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use sqlx::PgConnection;
+
+use super::{
+    Journal, JournalError, Result,
+    error::TxResult,
+    session::in_tx,
+    values::{bigint, number},
+};
+use crate::types::DeploymentName;
+
+/// The right to act for a deployment, as it was granted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// For which.
+    pub name: DeploymentName,
+    /// Who holds it.
+    pub holder: String,
+    /// How often it has changed hands.
+    pub epoch: u64,
+}
+
+/// How long a holder may rely on its lease, by this process's own clock, which goes on while the process is stopped.
+/// Clones share it.
+#[derive(Clone, Debug)]
+pub struct Tenure(Arc<Mutex<Option<Instant>>>);
+
+impl Tenure {
+    /// Of a lease that was asked for at `asked` and granted for `lasts`. A tenth of it is given up for clocks that do not
+    /// run alike.
+    pub fn begin(asked: Instant, lasts: Duration) -> Self {
+        Self(Arc::new(Mutex::new(end_of(asked, lasts))))
+    }
+
+    /// It was granted again.
+    pub fn extend(&self, asked: Instant, lasts: Duration) {
+        let mut until = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // What was ended stays so.
+        *until = until.and(end_of(asked, lasts));
+    }
+
+    /// It is over.
+    pub fn end(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Whether the holder may act now.
+    pub fn holds(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| Instant::now() < until)
+    }
+}
+
+fn end_of(asked: Instant, lasts: Duration) -> Option<Instant> {
+    asked.checked_add(lasts - lasts / 10)
+}
+
+impl Journal {
+    /// Takes a deployment's lease for this long; `None` while somebody, be it this holder, has it.
+    pub async fn acquire_lease(&self, name: &DeploymentName, holder: &str, lasts: Duration) -> Result<Option<Lease>> {
+        let seconds = lasts.as_secs_f64();
+        in_tx!(self, "acquire_lease", |tx| {
+            let epoch: Option<i64> = sqlx::query_scalar(
+                "-- acquire_lease\n\
+                 INSERT INTO leases AS l (name, holder, epoch, expires_at) \
+                 VALUES ($1, $2, 1, clock_timestamp() + make_interval(secs => $3)) \
+                 ON CONFLICT (name) DO UPDATE \
+                 SET holder = excluded.holder, epoch = l.epoch + 1, expires_at = excluded.expires_at \
+                 WHERE l.expires_at <= clock_timestamp() RETURNING epoch",
+            )
+            .bind(name.as_str())
+            .bind(holder)
+            .bind(seconds)
+            .fetch_optional(tx)
+            .await?;
+            let epoch = epoch.map(|epoch| number("epoch", epoch)).transpose()?;
+            Ok(epoch.map(|epoch| Lease { name: name.clone(), holder: holder.to_owned(), epoch }))
+        })
+    }
+
+    /// Holds a lease for this much longer, counted from now; false if it has run out or has changed hands.
+    pub async fn renew_lease(&self, lease: &Lease, lasts: Duration) -> Result<bool> {
+        let (epoch, seconds) = (bigint("epoch", lease.epoch)?, lasts.as_secs_f64());
+        in_tx!(self, "renew_lease", |tx| {
+            let renewed = sqlx::query(
+                "-- renew_lease\n\
+                 UPDATE leases SET expires_at = clock_timestamp() + make_interval(secs => $3) \
+                 WHERE name = $1 AND epoch = $2 AND expires_at > clock_timestamp()",
+            )
+            .bind(lease.name.as_str())
+            .bind(epoch)
+            .bind(seconds)
+            .execute(tx)
+            .await?;
+            Ok(renewed.rows_affected() > 0)
+        })
+    }
+
+    /// Gives a lease up, so that another need not wait until it runs out. Nothing happens if it has changed hands.
+    pub async fn release_lease(&self, lease: &Lease) -> Result<()> {
+        let epoch = bigint("epoch", lease.epoch)?;
+        in_tx!(self, "release_lease", |tx| {
+            sqlx::query(
+                "-- release_lease\n\
+                 UPDATE leases SET expires_at = least(expires_at, clock_timestamp()) WHERE name = $1 AND epoch = $2",
+            )
+            .bind(lease.name.as_str())
+            .bind(epoch)
+            .execute(tx)
+            .await?;
+            Ok(())
+        })
+    }
+
+    /// The same journal, in which the cache, plans and signed bytes are written only while this lease holds.
+    pub fn fenced(&self, lease: &Lease) -> Self {
+        Self { pool: self.pool.clone(), fence: Some(Arc::new(lease.clone())) }
+    }
+
+    /// Conflict where the journal is fenced and its lease has run out or changed hands. Until the transaction ends nobody
+    /// else can take the lease.
+    pub(super) async fn check_fence(&self, tx: &mut PgConnection) -> TxResult<()> {
+        let Some(lease) = &self.fence else { return Ok(()) };
+        let held: Option<i32> = sqlx::query_scalar(
+            "-- check_fence\n\
+             SELECT 1 FROM leases WHERE name = $1 AND epoch = $2 AND expires_at > clock_timestamp() FOR SHARE",
+        )
+        .bind(lease.name.as_str())
+        .bind(bigint("epoch", lease.epoch)?)
+        .fetch_optional(tx)
+        .await?;
+        match held {
+            Some(_) => Ok(()),
+            None => {
+                let Lease { name, holder, epoch } = lease.as_ref();
+                let what =
+                    format!("the lease of {name} that {holder} held (epoch {epoch}) has run out or changed hands");
+                Err(JournalError::Conflict(what).into())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenure_ends_before_its_lease_and_never_comes_back() {
+        let second = Duration::from_secs(1);
+        let now = Instant::now();
+        assert!(Tenure::begin(now, 60 * second).holds());
+        let late = Tenure::begin(now.checked_sub(second).unwrap(), second + second / 20);
+        assert!(!late.holds(), "the last tenth is given up");
+        late.extend(now, 60 * second);
+        assert!(late.holds(), "granted again while nobody had ended it");
+        late.end();
+        late.extend(now, 60 * second);
+        assert!(!late.holds());
+    }
+}

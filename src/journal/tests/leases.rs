@@ -1,0 +1,81 @@
+//! Who may act, and that nobody else writes.
+
+use std::time::Duration;
+
+use super::*;
+use crate::positions::Delta;
+
+const LASTS: Duration = Duration::from_secs(600);
+
+/// What the passing of time does.
+async fn run_out(fixture: &Fixture) {
+    let past = "UPDATE leases SET expires_at = clock_timestamp() - interval '1 second'";
+    assert_eq!(fixture.raw(past).await.unwrap(), 1);
+}
+
+async fn acquire(journal: &Journal, holder: &str) -> Option<Lease> {
+    journal.acquire_lease(&name("venue"), holder, LASTS).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_lease_has_one_holder_and_each_change_of_hands_a_new_epoch() {
+    let fixture = Fixture::new().await;
+    let journal = &fixture.journal;
+    let first = acquire(journal, "a").await.unwrap();
+    assert_eq!((first.epoch, first.holder.as_str()), (1, "a"));
+    assert_eq!(acquire(journal, "b").await, None);
+    assert_eq!(acquire(journal, "a").await, None, "not even the holder takes it twice");
+    assert!(journal.acquire_lease(&name("venue2"), "b", LASTS).await.unwrap().is_some(), "another deployment");
+    assert!(journal.renew_lease(&first, LASTS).await.unwrap());
+    journal.release_lease(&first).await.unwrap();
+    let second = acquire(journal, "b").await.unwrap();
+    assert_eq!(second.epoch, 2);
+    assert!(!journal.renew_lease(&first, LASTS).await.unwrap(), "what was given up is not renewed");
+    journal.release_lease(&first).await.unwrap();
+    assert!(journal.renew_lease(&second, LASTS).await.unwrap(), "nor does its former holder give it up again");
+}
+
+#[tokio::test]
+async fn of_many_who_want_a_lease_that_has_run_out_one_gets_it() {
+    let fixture = Fixture::new().await;
+    let old = acquire(&fixture.journal, "old").await.unwrap();
+    run_out(&fixture).await;
+    assert!(!fixture.journal.renew_lease(&old, LASTS).await.unwrap(), "it has run out, though nobody took it");
+    let wanted = (0..8).map(|n| {
+        let journal = fixture.journal.clone();
+        tokio::spawn(async move { acquire(&journal, &format!("replica {n}")).await })
+    });
+    let mut taken = Vec::new();
+    for wants in wanted.collect::<Vec<_>>() {
+        taken.extend(wants.await.unwrap());
+    }
+    assert_eq!(taken.iter().map(|lease| lease.epoch).collect::<Vec<_>>(), [2]);
+}
+
+#[tokio::test]
+async fn whoever_lost_the_lease_writes_no_cache_no_plan_and_no_signed_bytes() {
+    let fixture = Fixture::new().await;
+    let old = acquire(&fixture.journal, "old").await.unwrap();
+    let actions = fixture.plan(&[step(1, Tier::InsuranceFund, 100)]).await;
+    let new = fixture.transaction(&actions, 0);
+    let stale = fixture.journal.fenced(&old);
+    run_out(&fixture).await;
+    let of_two = [(new.clone(), attempt(0))];
+    assert_conflict(stale.create_transactions(&of_two).await);
+    let next = acquire(&fixture.journal, "next").await.unwrap();
+    assert_conflict(stale.create_transactions(&of_two).await);
+    let fresh = fixture.journal.fenced(&next);
+    let (transaction, _) = fresh.create_transactions(&of_two).await.unwrap()[0];
+    assert_conflict(stale.add_attempt(transaction, &attempt(9), AttemptKind::Replace).await);
+    fresh.add_attempt(transaction, &attempt(9), AttemptKind::Replace).await.unwrap();
+    assert_conflict(stale.commit_cache(fixture.deployment, &block(11), &Delta::default()).await);
+    assert_conflict(stale.reset_cache(fixture.deployment).await);
+    fresh.commit_cache(fixture.deployment, &block(11), &Delta::default()).await.unwrap();
+    let (steps, episode) = ([step(2, Tier::InsuranceFund, 5)], fixture.episode().await);
+    let ledger = ledger_of(&steps);
+    let content =
+        PlanContent { segment: SEGMENT, block: &block(10), steps: &steps, ledger: &ledger, notes: &[], outlays: &[] };
+    assert_conflict(stale.insert_plan_content(fixture.deployment, episode, &content, false).await);
+    fresh.insert_plan_content(fixture.deployment, episode, &content, false).await.unwrap();
+    assert_eq!(fixture.unsettled().await[0].attempts.len(), 2, "what the stale one wanted is not there");
+}
