@@ -20,7 +20,7 @@ const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     ("journal", &["types", "positions", "scanner", "recovery"]),
     ("alerts", &["types"]),
     ("ops", &["types"]),
-    ("config", &["types", "recovery"]),
+    ("config", &["types", "scanner", "recovery"]),
     ("indexer", &["types", "positions", "scanner", "recovery", "protocols", "chain"]),
     ("executor", &["types", "positions", "scanner", "recovery", "protocols", "chain", "journal", "alerts"]),
     (

@@ -90,11 +90,13 @@ pub enum AlertKind {
     DeficitStands,
     /// The keeper holds, or has approved, too little of a token for what should be done.
     CapitalShort,
+    /// A move of prices that is near would cost more than an insurance fund has.
+    RunwayShort,
 }
 
 impl AlertKind {
     /// Every kind.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::HeadStale,
         Self::CacheMismatch,
         Self::IndexerStuck,
@@ -117,6 +119,7 @@ impl AlertKind {
         Self::FundBlocks,
         Self::DeficitStands,
         Self::CapitalShort,
+        Self::RunwayShort,
     ];
 
     /// The word in keys and payloads.
@@ -178,6 +181,9 @@ impl AlertKind {
             Self::FundBlocks => ("fund_blocks", "fund-blocks", Critical, "an empty fund blocks liquidation"),
             Self::DeficitStands => ("deficit_stands", "deficit-stands", Critical, "bad debt stands uncovered"),
             Self::CapitalShort => ("capital_short", "capital-short", Critical, "the keeper's capital is short"),
+            Self::RunwayShort => {
+                ("runway_short", "runway-short", Warning, "a small move would exhaust an insurance fund")
+            }
         }
     }
 }

@@ -9,8 +9,8 @@ mod check;
 mod demo;
 mod episodes;
 mod plan;
+mod scan;
 mod scenarios;
-
 mod table;
 mod why;
 
@@ -49,6 +49,10 @@ enum Command {
     Why(why::WhyArgs),
     /// Show what would be done now, or after a shock, and why; sends nothing.
     Plan(plan::PlanArgs),
+    /// Show who may be liquidated next, how likely and how costly that is, and what shocks would do.
+    Scan(scan::ScanArgs),
+    /// Show what a shock would do to all accounts together, cascades included.
+    Stress(scan::StressArgs),
     /// Show crises, newest first; of one of them who lost what, for whom and why.
     Episodes(episodes::EpisodesArgs),
     /// Ask a running daemon whether it is healthy; exits with 1 if not.
@@ -130,6 +134,8 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Actions(args) => actions::actions(&args).await,
         Command::Why(args) => why::why(&args).await,
         Command::Plan(args) => plan::plan(&args).await,
+        Command::Scan(args) => scan::scan_now(&args).await,
+        Command::Stress(args) => scan::stress_now(&args).await,
         Command::Episodes(args) => episodes::episodes(&args).await,
         Command::Health { url } => health(&url).await,
         Command::Demo(args) => demo::demo(args).await,

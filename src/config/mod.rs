@@ -27,6 +27,7 @@ pub use secret::{Secret, SecretUrl};
 
 use crate::{
     recovery::{AdlPolicy, Controller, Tier},
+    scanner::risk::RiskSettings,
     types::{Address, DeploymentName, U256},
 };
 
@@ -163,6 +164,8 @@ pub struct Deployment {
     pub indexer: Indexer,
     /// Looking for trouble.
     pub scanner: Scanner,
+    /// Looking ahead.
+    pub risk: RiskSettings,
     /// The waterfall.
     pub recovery: Recovery,
     /// What an action must bring, where the protocol offers actions with a price.

@@ -359,6 +359,8 @@ fn the_reference_loads_and_shows_every_key() {
         "deployments.venue.rpc",
         "deployments.venue.indexer",
         "deployments.venue.scanner",
+        "deployments.venue.risk",
+        "deployments.venue.risk.moves",
         "deployments.venue.recovery",
         "deployments.venue.executor",
     ];

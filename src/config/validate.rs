@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, fmt::Display, ops::RangeInclusive};
 use super::{
     Config, ConfigError, Deployment, Fault, Policy, PolicyMode, Recovery, RecoveryTier, SecretUrl, Signer, Webhook,
 };
-use crate::recovery::{Controller, Tier};
+use crate::{
+    recovery::{Controller, Tier},
+    scanner::risk::RiskSettings,
+};
 
 /// Tiers with a fund behind them.
 const FUNDED: [Tier; 3] = [Tier::InsuranceFund, Tier::SharedBackstop, Tier::Restitute];
@@ -113,9 +116,32 @@ impl Faults {
         self.outside(format!("{key}.indexer.audit_units"), indexer.audit_units, 1..=100_000);
         let at_risk_key = format!("{key}.scanner.at_risk_health_factor_bps");
         self.outside(at_risk_key, deployment.scanner.at_risk_health_factor_bps, 10_000..=1_000_000);
+        self.risk(&format!("{key}.risk"), &deployment.risk);
         self.recovery(&format!("{key}.recovery"), &deployment.recovery);
         self.policy(&format!("{key}.policy"), &deployment.policy);
         self.executor(&format!("{key}.executor"), deployment);
+    }
+
+    fn risk(&mut self, key: &str, risk: &RiskSettings) {
+        self.outside(format!("{key}.reaction_seconds"), risk.reaction_seconds, 1..=86_400);
+        self.outside(format!("{key}.horizons_seconds"), risk.horizons_seconds.len(), 1..=8);
+        for seconds in &risk.horizons_seconds {
+            self.outside(format!("{key}.horizons_seconds"), *seconds, 1..=31_536_000);
+        }
+        self.outside(format!("{key}.watched_max"), risk.watched_max, 1..=1_000);
+        self.outside(format!("{key}.report_every_seconds"), risk.report_every_seconds, 1..=86_400);
+        self.outside(format!("{key}.runway_bps_min"), risk.runway_bps_min, 0..=9_900);
+        for (driver, notional) in &risk.notional_of_one_percent {
+            if !(notional.is_finite() && *notional > 0.0) {
+                let key = format!("{key}.notional_of_one_percent.{driver}");
+                self.add(key, format!("{notional} moves no price; write an amount above 0"));
+            }
+        }
+        let moves = &risk.moves;
+        self.outside(format!("{key}.moves.half_life_seconds"), moves.half_life_seconds, 1..=31_536_000);
+        self.outside(format!("{key}.moves.pace_seconds"), moves.pace_seconds, 1..=86_400);
+        let floor = format!("{key}.moves.volatility_per_day_bps_min");
+        self.outside(floor, moves.volatility_per_day_bps_min, 1..=10_000);
     }
 
     fn recovery(&mut self, key: &str, recovery: &Recovery) {

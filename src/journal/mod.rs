@@ -22,6 +22,7 @@ mod findings;
 mod history;
 mod leases;
 mod plans;
+mod risk;
 mod schema;
 mod session;
 mod settings;

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use anyhow::{Context, bail};
@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::{
-    FAILURES_BEFORE_ALERT, PipelineMeter, PipelineSettings, RETRY_PAUSE, concerns::Concerns, episodes::Episodes,
-    guards, metrics::Planned, terms::TermsSource,
+    BEAT_EVERY, FAILURES_BEFORE_ALERT, PipelineMeter, PipelineSettings, RETRY_PAUSE, concerns::Concerns,
+    episodes::Episodes, guards, metrics::Planned, terms::TermsSource,
 };
 use crate::{
     alerts::AlertKind,
@@ -30,9 +30,6 @@ use crate::{
     scanner::{Condition, Finding, ScanReport, scan},
     types::{BlockRef, DeploymentName, I256, SegmentId, U256, UnitKey, math},
 };
-
-/// How often an idle loop shows that it turns.
-const BEAT_EVERY: Duration = Duration::from_secs(30);
 
 pub(super) struct ActLoop {
     pub(super) rpc: Rpc,

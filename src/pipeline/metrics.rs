@@ -7,6 +7,7 @@ use prometheus::{
     Opts, Registry,
 };
 
+use super::risk::{RiskMeter, RiskMetrics};
 use crate::{
     recovery::Wave,
     scanner::{Condition, ScanReport},
@@ -55,6 +56,7 @@ pub struct PipelineMetrics {
     waves: IntCounterVec,
     severity: CounterVec,
     failures: IntCounterVec,
+    risk: RiskMetrics,
 }
 
 impl PipelineMetrics {
@@ -96,6 +98,7 @@ impl PipelineMetrics {
                 "Passes of a loop that failed",
                 &["deployment", "loop"],
             )?,
+            risk: RiskMetrics::new(registry)?,
         };
         registry.register(Box::new(metrics.units.clone()))?;
         registry.register(Box::new(metrics.conditions.clone()))?;
@@ -126,6 +129,8 @@ impl PipelineMetrics {
             severity: SEVERITY.map(|what| self.severity.with_label_values(&[name, what])),
             index_failures: self.failures.with_label_values(&[name, "index"]),
             act_failures: self.failures.with_label_values(&[name, "act"]),
+            risk_failures: self.failures.with_label_values(&[name, "risk"]),
+            risk: self.risk.for_deployment(name),
         }
     }
 }
@@ -144,6 +149,8 @@ pub struct PipelineMeter {
     severity: [Counter; 3],
     pub(super) index_failures: IntCounter,
     pub(super) act_failures: IntCounter,
+    pub(super) risk_failures: IntCounter,
+    pub(super) risk: RiskMeter,
 }
 
 impl PipelineMeter {

@@ -1,8 +1,8 @@
-//! Where the stages meet: two loops per deployment and the one channel between them.
+//! Where the stages meet: loops per deployment and the one channel between them.
 //!
 //! The index loop keeps the cache at the head and publishes snapshots; the act loop takes the newest snapshot, settles
 //! what is in flight, scans, plans and executes. The channel holds one snapshot, the latest: a slow pass skips blocks,
-//! it never works on a queue of stale ones.
+//! it never works on a queue of stale ones. The risk loop looks ahead beside the act loop and touches nothing.
 //!
 //! Invariants: nothing is planned on a snapshot that is not committed; a pass that fails changes nothing that is not
 //! durable, is repeated, and raises an alert after a few in a row; deployments share nothing here.
@@ -14,6 +14,7 @@ mod episodes;
 pub mod guards;
 mod index;
 mod metrics;
+mod risk;
 mod terms;
 
 use std::{sync::Arc, time::Duration};
@@ -23,6 +24,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use metrics::{PipelineMeter, PipelineMetrics};
+pub use risk::fund_means;
 pub use terms::{PolicySettings, TermsSource};
 
 use crate::{
@@ -34,7 +36,7 @@ use crate::{
     ops::{DeploymentHealth, Health},
     protocols::{Adapter, Guard},
     recovery::Waterfalls,
-    scanner::ScanSettings,
+    scanner::{ScanSettings, risk::RiskSettings},
     types::DeploymentName,
 };
 use concerns::Concerns;
@@ -44,6 +46,9 @@ const FAILURES_BEFORE_ALERT: u32 = 5;
 /// Pause after a failed pass: long enough not to spin, short against a block.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
+/// How often an idle loop shows that it turns.
+const BEAT_EVERY: Duration = Duration::from_secs(30);
+
 /// Longest silence of a loop before the process counts as hung: a long backfill step and a slow database are no hang.
 const SILENCE_MAX: Duration = Duration::from_secs(600);
 
@@ -52,6 +57,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(600);
 pub struct PipelineSettings {
     /// What the scanner looks for.
     pub scan: ScanSettings,
+    /// How far it looks ahead.
+    pub risk: RiskSettings,
     /// Which offered actions are done.
     pub policy: PolicySettings,
     /// Plans are made, simulated and journalled, and nothing is sent.
@@ -95,13 +102,13 @@ pub struct Pipeline<S> {
 }
 
 impl<S: CacheStore> Pipeline<S> {
-    /// Runs both loops until shutdown, or until one of them cannot go on.
+    /// Runs the loops until shutdown, or until one of them cannot go on.
     pub async fn run(mut self, shutdown: CancellationToken) -> anyhow::Result<()> {
         self.indexer.restore().await.context("restore the position cache")?;
         let snapshots = self.indexer.snapshots();
         let concerns = Concerns::new(self.name.clone(), self.alerts);
         let heartbeat = |of: &str| Arc::new(self.liveness.task(format!("{}/{of}", self.name), SILENCE_MAX));
-        let (index_beats, act_beats) = (heartbeat("index"), heartbeat("act"));
+        let (index_beats, act_beats, risk_beats) = (heartbeat("index"), heartbeat("act"), heartbeat("risk"));
         let index = index::IndexLoop {
             heartbeat: Arc::clone(&index_beats),
             signals: self.rpc.head_signals().await,
@@ -111,6 +118,17 @@ impl<S: CacheStore> Pipeline<S> {
             health: self.health.clone(),
             meter: self.meter.clone(),
             head_age_max: self.settings.head_age_max,
+        };
+        let risk = risk::RiskLoop {
+            heartbeat: Arc::clone(&risk_beats),
+            name: self.name.clone(),
+            deployment: self.deployment,
+            settings: self.settings.risk.clone(),
+            adapter: Arc::clone(&self.adapter),
+            journal: self.journal.clone(),
+            concerns: concerns.clone(),
+            meter: self.meter.clone(),
+            short: Default::default(),
         };
         let act = act::ActLoop {
             rpc: self.rpc,
@@ -136,23 +154,22 @@ impl<S: CacheStore> Pipeline<S> {
             noted: Default::default(),
             recovered: false,
         };
-        // one loop's end is the other's: half a pipeline would be watched by nobody
         let stop = shutdown.child_token();
-        let (index, act) = tokio::join!(
-            async {
-                let ended = index.run(stop.clone()).await;
-                stop.cancel();
-                ended
-            },
-            async {
-                let ended = act.run(snapshots, stop.clone()).await;
-                stop.cancel();
-                ended
-            }
+        let (index, act, risk) = tokio::join!(
+            ending_all(index.run(stop.clone()), &stop),
+            ending_all(act.run(snapshots.clone(), stop.clone()), &stop),
+            ending_all(risk.run(snapshots.clone(), stop.clone()), &stop)
         );
-        for beats in [index_beats, act_beats].into_iter().filter_map(Arc::into_inner) {
+        for beats in [index_beats, act_beats, risk_beats].into_iter().filter_map(Arc::into_inner) {
             beats.end();
         }
-        index.and(act)
+        index.and(act).and(risk)
     }
+}
+
+/// Runs one loop, whose end is the others': half a pipeline would be watched by nobody.
+async fn ending_all(one: impl Future<Output = anyhow::Result<()>>, stop: &CancellationToken) -> anyhow::Result<()> {
+    let ended = one.await;
+    stop.cancel();
+    ended
 }

@@ -362,6 +362,7 @@ fn indexer_settings(deployment: &config::Deployment) -> IndexerSettings {
 fn pipeline_settings(deployment: &config::Deployment, head_age_max: Duration) -> PipelineSettings {
     PipelineSettings {
         scan: ScanSettings { at_risk_health_factor_bps: deployment.scanner.at_risk_health_factor_bps },
+        risk: deployment.risk.clone(),
         policy: policy_settings(&deployment.policy),
         dry_run: deployment.executor.dry_run,
         head_age_max,

@@ -6,6 +6,7 @@
 //! with raised priority, never dropped, and never shortens the scan; the same snapshot gives the same report.
 //! Must not: decide or book money from a float, do I/O, read a clock, or know a protocol.
 
+pub mod risk;
 mod scan;
 mod screen;
 #[cfg(test)]
@@ -13,4 +14,4 @@ mod tests;
 mod valuation;
 
 pub use scan::{Condition, Finding, ScanReport, ScanSettings, scan};
-pub use valuation::{FactorIndex, Factors, Planes, Standing, Unvalued, Valuation};
+pub use valuation::{DriverIndex, Drivers, FactorIndex, Factors, Planes, Slope, Standing, Unvalued, Valuation};

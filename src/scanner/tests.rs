@@ -7,8 +7,8 @@ use alloy::primitives::{Address, B256, I256, U256};
 use proptest::prelude::*;
 
 use super::{
-    Condition, FactorIndex, Factors, Finding, Planes, ScanSettings, Standing, Unvalued, Valuation, scan,
-    screen::is_clear,
+    Condition, DriverIndex, Drivers, FactorIndex, Factors, Finding, Planes, ScanSettings, Slope, Standing, Unvalued,
+    Valuation, scan, screen::is_clear,
 };
 use crate::{
     positions::{Book, Leg, LegKind, Snapshot, Unit},
@@ -80,6 +80,20 @@ impl Valuation for FakeVenue {
             }
         }
         Ok(factors)
+    }
+
+    fn drivers(&self, _: &Snapshot) -> Result<Drivers, Unvalued> {
+        let mut drivers = Drivers::default();
+        for (id, market) in (0u32..).zip(&self.markets) {
+            let price = float(market.price);
+            drivers.names.push(id.to_string());
+            drivers.prices.push(price);
+            for sign in [-1.0, 1.0] {
+                let maintenance = price * (1.0 + sign * f64::from(market.margin_bps) / 10_000.0);
+                drivers.slopes.push(Some(Slope { driver: DriverIndex(id), equity: price, maintenance }));
+            }
+        }
+        Ok(drivers)
     }
 
     fn planes(&self, _: &Snapshot, unit: &Unit) -> Result<Planes, Unvalued> {

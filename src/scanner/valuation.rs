@@ -36,6 +36,42 @@ pub struct Planes {
     pub rounding: f64,
 }
 
+/// Index of a price within [`Drivers`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DriverIndex(pub u32);
+
+/// The prices that move factors: what happens to them when a price moves. For estimates only: nothing is decided or
+/// booked from it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Drivers {
+    /// What people call each price in commands and settings: the market's number where there is one.
+    pub names: Vec<String>,
+    /// Each price, in the protocol's own terms; 0 where it is not known.
+    pub prices: Vec<f64>,
+    /// By factor, what moves it; `None` where no price does.
+    pub slopes: Vec<Option<Slope>>,
+}
+
+impl Drivers {
+    /// Slopes of factors that are their price times something that no price moves: each is the factor itself.
+    pub fn proportional(factors: &Factors, driver_of: impl Fn(usize) -> Option<DriverIndex>) -> Vec<Option<Slope>> {
+        let planes = factors.equity.iter().zip(&factors.maintenance).enumerate();
+        let slope = |(slot, (&equity, &maintenance))| Some(Slope { driver: driver_of(slot)?, equity, maintenance });
+        planes.map(slope).collect()
+    }
+}
+
+/// What a factor changes by when its price moves by a part of itself: `slope · move`, exactly, on either plane.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Slope {
+    /// The price.
+    pub driver: DriverIndex,
+    /// On the bankruptcy plane.
+    pub equity: f64,
+    /// On the maintenance plane.
+    pub maintenance: f64,
+}
+
 /// A unit's exact standing at a block, in settlement-token units, with the protocol's own rounding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
@@ -64,6 +100,9 @@ pub enum Unvalued {
 pub trait Valuation {
     /// The factor values of this snapshot.
     fn factors(&self, snapshot: &Snapshot) -> Result<Factors, Unvalued>;
+
+    /// The prices behind these factors, which stand in the same order.
+    fn drivers(&self, snapshot: &Snapshot) -> Result<Drivers, Unvalued>;
 
     /// The unit's planes over these factors. Contract: the exact surplus and equity differ from the planes by at most
     /// `rounding` plus the f64 error that the screen itself bounds from the precision stated at [`Factors`] and

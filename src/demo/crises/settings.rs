@@ -110,6 +110,25 @@ async fn margins(arena: &Arena) -> Result<Outcome> {
     play.end(Paid::default()).await
 }
 
+/// What is foreseen before the fall: the same bad debt, and the move at which the fund is gone.
+async fn foresee(world: &World) -> Result<()> {
+    let told: Value = serde_json::from_str(&world.ask("stress", &["--shock", "1=-20%", "--json"]).await?)?;
+    let (fallen, funds) = (&told["stress"]["segments"]["1"], &told["funds"]["1"]);
+    ensure!(fallen["bad_debt"] == 900.0 && funds == 500.0, "the stress says {told}");
+    let told: Value = serde_json::from_str(&world.ask("scan", &["--json"]).await?)?;
+    let risk = &told["risk"];
+    let runway = risk["runways"]["1"]["fall"].as_f64().context("the fund would last")?;
+    ensure!((-0.20..-0.10).contains(&runway), "the fund is gone at {runway}");
+    let first = &risk["watched"][0];
+    let chances = first["at_horizons"].as_array().context("no horizons")?;
+    let chance = |at: &Value| at["liquidation_chance"].as_f64().unwrap_or(-1.0);
+    let rising = chances.windows(2).all(|pair| chance(&pair[0]) <= chance(&pair[1]));
+    ensure!(rising && chances.iter().all(|at| (0.0..=1.0).contains(&chance(at))), "chances {first}");
+    let table = world.ask("scan", &[]).await?;
+    ensure!(table.contains("largest owner") && table.contains("gone at a fall of"), "{table}");
+    Ok(())
+}
+
 /// Fund 500: asked before the fall what would be done after one of 20 %, the daemon's books say that the fund pays 500 and
 /// winners 400. Then it falls by 20 %, and it is so; and the episode's account says so too.
 async fn dry_plan(arena: &Arena) -> Result<Outcome> {
@@ -125,6 +144,7 @@ async fn dry_plan(arena: &Arena) -> Result<Outcome> {
     ensure!(sums == ["500", "400", "0"] && ledger["residual"] == "0", "the dry plan says {ledger}");
     let table = world.ask("plan", &["--shock", "1=-20%"]).await?;
     ensure!(table.contains("draw 500 on the fund") && table.contains("close 2 winners in market 1"), "{table}");
+    foresee(&world).await?;
 
     play.prices(&[(BTC, 800)]).await?;
     play.until_calm().await?;

@@ -8,7 +8,7 @@ use crate::{
     positions::{Book, Snapshot, Unit},
     protocols::{Adapter, Applied, ApplyError, BuildError, Disposition, Manifest, Parties, Probe, Refusal},
     recovery::{Action, Effect, SegmentCase, Step},
-    scanner::{Factors, Planes, ScanReport, Standing, Unvalued, Valuation},
+    scanner::{Drivers, Factors, Planes, ScanReport, Standing, Unvalued, Valuation},
     types::{Address, B256, BlockRef, Bytes, Call, Log, LogFilter, SegmentId, U256, UnitKey},
 };
 
@@ -182,6 +182,10 @@ impl Adapter for VenueAdapter {
 impl Valuation for VenueAdapter {
     fn factors(&self, _: &Snapshot) -> Result<Factors, Unvalued> {
         Ok(Factors::default())
+    }
+
+    fn drivers(&self, _: &Snapshot) -> Result<Drivers, Unvalued> {
+        Ok(Drivers::default())
     }
 
     fn planes(&self, _: &Snapshot, _: &Unit) -> Result<Planes, Unvalued> {

@@ -16,7 +16,7 @@ use crate::{
     positions::{Book, Delta, Draft, RecordKey, Snapshot, Unit},
     protocols::{Adapter, Applied, ApplyError, BuildError, Disposition, Manifest, Parties, Probe, Read, Refusal},
     recovery::{Effect, SegmentCase, Step},
-    scanner::{Factors, Planes, ScanReport, Standing, Unvalued, Valuation},
+    scanner::{Drivers, Factors, Planes, ScanReport, Standing, Unvalued, Valuation},
     types::{Address, B256, BlockRef, Bytes, Call, CallOutcome, I256, Log, LogFilter, SegmentId, U256, UnitKey},
 };
 
@@ -149,6 +149,10 @@ impl Adapter for Double {
 impl Valuation for Double {
     fn factors(&self, _: &Snapshot) -> Result<Factors, Unvalued> {
         Ok(Factors::default())
+    }
+
+    fn drivers(&self, _: &Snapshot) -> Result<Drivers, Unvalued> {
+        Ok(Drivers::default())
     }
 
     fn planes(&self, _: &Snapshot, _: &Unit) -> Result<Planes, Unvalued> {

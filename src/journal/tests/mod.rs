@@ -5,6 +5,7 @@ mod cache;
 mod episodes;
 mod leases;
 mod plans;
+mod risk;
 mod schema;
 mod transactions;
 

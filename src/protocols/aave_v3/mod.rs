@@ -50,7 +50,7 @@ use super::{
 use crate::{
     positions::{Book, Delta, Snapshot, Unit},
     recovery::{Effect, SegmentCase, Step, Tier},
-    scanner::{Factors, Planes, ScanReport, Standing, Unvalued, Valuation},
+    scanner::{Drivers, Factors, Planes, ScanReport, Standing, Unvalued, Valuation},
     types::{Address, B256, BlockRef, Call, CallOutcome, Log, LogFilter, SegmentId, U256, UnitKey},
 };
 
@@ -118,6 +118,10 @@ pub(super) fn open(settings: serde_json::Value) -> Result<Arc<dyn Adapter>, Stri
 impl Valuation for AaveV3 {
     fn factors(&self, snapshot: &Snapshot) -> Result<Factors, Unvalued> {
         screen::factors(snapshot)
+    }
+
+    fn drivers(&self, snapshot: &Snapshot) -> Result<Drivers, Unvalued> {
+        screen::drivers(snapshot)
     }
 
     fn planes(&self, snapshot: &Snapshot, unit: &Unit) -> Result<Planes, Unvalued> {

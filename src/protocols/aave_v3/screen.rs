@@ -25,7 +25,7 @@ use super::{
 use crate::{
     positions::{LegKind, Snapshot, Unit},
     protocols::records,
-    scanner::{FactorIndex, Factors, Planes, Unvalued},
+    scanner::{DriverIndex, Drivers, FactorIndex, Factors, Planes, Unvalued},
     types::U256,
 };
 
@@ -63,6 +63,23 @@ pub(super) fn factors(snapshot: &Snapshot) -> Result<Factors, Unvalued> {
         }
     }
     Ok(factors)
+}
+
+/// The prices behind [`factors`]: one a reserve, which moves what is supplied and what is owed of it alike.
+pub(super) fn drivers(snapshot: &Snapshot) -> Result<Drivers, Unvalued> {
+    let slots = slots(snapshot);
+    let mut drivers = Drivers::default();
+    for id in 0..slots {
+        drivers.names.push(id.to_string());
+        let now = Values::load(snapshot, id)?.map(|values| values.now);
+        drivers.prices.push(now.map_or(0.0, |now| f64::from(now.price)));
+    }
+    let of_reserves = (0..slots).flat_map(|id| [id; PER_RESERVE as usize]);
+    let of_categories = categories(snapshot).flat_map(|(_, category)| state::members(category.collateral));
+    let moved_by: Vec<u32> = of_reserves.chain(of_categories).collect();
+    let driver_of = |slot: usize| moved_by.get(slot).map(|id| DriverIndex(*id));
+    drivers.slopes = Drivers::proportional(&factors(snapshot)?, driver_of);
+    Ok(drivers)
 }
 
 /// A unit's planes over [`factors`].

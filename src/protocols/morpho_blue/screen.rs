@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     positions::{Snapshot, Unit},
-    scanner::{FactorIndex, Factors, Planes, Unvalued},
+    scanner::{DriverIndex, Drivers, FactorIndex, Factors, Planes, Unvalued},
     types::U256,
 };
 
@@ -54,6 +54,22 @@ pub(super) fn factors(settings: &Settings, snapshot: &Snapshot) -> Factors {
         }
     }
     factors
+}
+
+/// The prices behind [`factors`]: one a market, of its collateral in its loan token. Debt counts in the latter: no price
+/// moves it.
+pub(super) fn drivers(settings: &Settings, snapshot: &Snapshot) -> Drivers {
+    let factors = factors(settings, snapshot);
+    let count = factors.equity.len() / 2;
+    let mut drivers = Drivers { names: vec![String::new(); count], prices: vec![0.0; count], slopes: Vec::new() };
+    for (number, price) in drivers.prices.iter_mut().enumerate() {
+        drivers.names[number] = number.to_string();
+        let value = factors.equity[number * 2];
+        *price = if value.is_finite() { value } else { 0.0 };
+    }
+    let of_collateral = |slot: usize| u32::try_from(slot / 2).ok().filter(|_| slot.is_multiple_of(2)).map(DriverIndex);
+    drivers.slopes = Drivers::proportional(&factors, of_collateral);
+    drivers
 }
 
 /// A unit's planes over [`factors`].

@@ -47,7 +47,7 @@ use super::{
 use crate::{
     positions::{Book, Delta, Snapshot, Unit},
     recovery::{Effect, SegmentCase, Step, Tier},
-    scanner::{Factors, Planes, ScanReport, Standing, Unvalued, Valuation},
+    scanner::{Drivers, Factors, Planes, ScanReport, Standing, Unvalued, Valuation},
     types::{
         Address, B256, BlockRef, Call, CallOutcome, Log, LogFilter, SegmentId, U256, UnitKey, math::positive_part,
     },
@@ -84,6 +84,10 @@ pub(super) fn open(settings: serde_json::Value) -> Result<Arc<dyn Adapter>, Stri
 impl Valuation for PerpV2 {
     fn factors(&self, snapshot: &Snapshot) -> Result<Factors, Unvalued> {
         screen::factors(&self.settings, snapshot)
+    }
+
+    fn drivers(&self, snapshot: &Snapshot) -> Result<Drivers, Unvalued> {
+        screen::drivers(&self.settings, snapshot)
     }
 
     fn planes(&self, snapshot: &Snapshot, unit: &Unit) -> Result<Planes, Unvalued> {

@@ -34,7 +34,7 @@ use super::{
 };
 use crate::{
     positions::{LegKind, Snapshot, Unit},
-    scanner::{FactorIndex, Factors, Planes, Unvalued},
+    scanner::{DriverIndex, Drivers, FactorIndex, Factors, Planes, Slope, Unvalued},
     types::{
         I256, MarketId, U256,
         math::{mul_div_toward_zero, signed},
@@ -84,6 +84,36 @@ pub(super) fn factors(settings: &Settings, snapshot: &Snapshot) -> Result<Factor
         (factors.equity[slot], factors.maintenance[slot]) = (value, value);
     }
     Ok(factors)
+}
+
+/// The prices behind [`factors`]: one a market, one a collateral, in the slots of the first and the third factor.
+pub(super) fn drivers(settings: &Settings, snapshot: &Snapshot) -> Result<Drivers, Unvalued> {
+    let config = state::find::<Config>(&snapshot.book, ONLY)?.unwrap_or_default();
+    let factors = factors(settings, snapshot)?;
+    let slots = factors.equity.len();
+    let mut drivers =
+        Drivers { names: vec![String::new(); slots], prices: vec![0.0; slots], slopes: vec![None; slots] };
+    let margin = f64::from(config.mm_ratio) / f64::from(PPM);
+    for (id, _) in state::all::<Market>(&snapshot.book) {
+        let Some(market) = state::market_of(id) else { continue };
+        let (slot, driver) = (long(market) as usize, DriverIndex(long(market)));
+        drivers.names[slot] = market.to_string();
+        let Ok(Priced { price, .. }) = Priced::load(snapshot, market) else { continue };
+        drivers.prices[slot] = f64::from(price);
+        // A size of one is worth 10⁻¹⁸ of the price, counted in the settlement token.
+        let value = f64::from(price) / f64::from(ten_to(18) * settings.scale());
+        drivers.slopes[slot] = Some(Slope { driver, equity: value, maintenance: value * (1.0 - margin) });
+        drivers.slopes[slot + 1] = Some(Slope { driver, equity: value, maintenance: value * (1.0 + margin) });
+    }
+    for (_, collateral) in state::all::<Collateral>(&snapshot.book) {
+        let slot = collateral_slot(collateral.ordinal) as usize;
+        drivers.names[slot] = format!("collateral_{}", collateral.ordinal);
+        drivers.prices[slot] = f64::from(collateral.price);
+        let (equity, maintenance) = (factors.equity[slot], factors.maintenance[slot]);
+        drivers.slopes[slot] =
+            Some(Slope { driver: DriverIndex(collateral_slot(collateral.ordinal)), equity, maintenance });
+    }
+    Ok(drivers)
 }
 
 /// A market's factor values.

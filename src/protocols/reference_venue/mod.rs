@@ -41,7 +41,7 @@ use super::{
 use crate::{
     positions::{Book, Snapshot, Unit},
     recovery::{Effect, SegmentCase, Step, Tier},
-    scanner::{Factors, Planes, ScanReport, Standing, Unvalued, Valuation},
+    scanner::{Drivers, Factors, Planes, ScanReport, Standing, Unvalued, Valuation},
     types::{Address, B256, BlockRef, Call, Log, LogFilter, SegmentId, UnitKey},
 };
 
@@ -72,6 +72,10 @@ pub(super) fn open(settings: serde_json::Value) -> Result<Arc<dyn Adapter>, Stri
 impl Valuation for ReferenceVenue {
     fn factors(&self, snapshot: &Snapshot) -> Result<Factors, Unvalued> {
         screen::factors(snapshot)
+    }
+
+    fn drivers(&self, snapshot: &Snapshot) -> Result<Drivers, Unvalued> {
+        screen::drivers(snapshot)
     }
 
     fn planes(&self, snapshot: &Snapshot, unit: &Unit) -> Result<Planes, Unvalued> {

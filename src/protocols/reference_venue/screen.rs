@@ -14,14 +14,16 @@
 //! Invariants: |exact − plane| ≤ rounding + the error of evaluating the plane in f64.
 //! Must not: decide anything.
 
+use std::collections::BTreeMap;
+
 use super::{
     margin::{BPS, MarketNow, perps},
     state::{self, Market},
 };
 use crate::{
     positions::{Snapshot, Unit},
-    scanner::{FactorIndex, Factors, Planes, Unvalued},
-    types::{I256, MarketId, U256, math},
+    scanner::{DriverIndex, Drivers, FactorIndex, Factors, Planes, Slope, Unvalued},
+    types::{Address, I256, MarketId, U256, math},
 };
 
 /// Bound on the relative error of every figure given to the screen: eight roundings where two can occur.
@@ -52,6 +54,31 @@ pub(super) fn factors(snapshot: &Snapshot) -> Result<Factors, Unvalued> {
         }
     }
     Ok(factors)
+}
+
+/// The prices behind [`factors`]: one a feed, called by the first market that it serves.
+pub(super) fn drivers(snapshot: &Snapshot) -> Result<Drivers, Unvalued> {
+    let mut drivers = Drivers { slopes: vec![None; factors(snapshot)?.equity.len()], ..Drivers::default() };
+    let mut feeds: BTreeMap<Address, DriverIndex> = BTreeMap::new();
+    for (id, market) in state::all::<Market>(&snapshot.book) {
+        let Some(id) = state::number(id).map(MarketId) else { continue };
+        let (feed, slot) = (market.feed, market.ordinal as usize * 2);
+        let margin = f64::from(market.maintenance_margin_bps) / BPS as f64;
+        let price = match MarketNow::of(snapshot, id, market) {
+            Ok(now) => f64::from(now.price),
+            Err(Unvalued::Missing(_)) => continue,
+            Err(overflow) => return Err(overflow),
+        };
+        let driver = *feeds.entry(feed).or_insert_with(|| {
+            drivers.names.push(id.to_string());
+            drivers.prices.push(price);
+            DriverIndex(u32::try_from(drivers.prices.len() - 1).unwrap_or(u32::MAX))
+        });
+        for (slot, haircut) in [(slot, 1.0 - margin), (slot + 1, 1.0 + margin)] {
+            drivers.slopes[slot] = Some(Slope { driver, equity: price, maintenance: price * haircut });
+        }
+    }
+    Ok(drivers)
 }
 
 /// A unit's planes over [`factors`].

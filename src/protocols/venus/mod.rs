@@ -48,7 +48,7 @@ use super::{
 use crate::{
     positions::{Book, Delta, Snapshot, Unit},
     recovery::{Effect, SegmentCase, Step, Tier},
-    scanner::{Factors, Planes, ScanReport, Standing, Unvalued, Valuation},
+    scanner::{Drivers, Factors, Planes, ScanReport, Standing, Unvalued, Valuation},
     types::{Address, B256, BlockRef, Call, CallOutcome, Log, LogFilter, SegmentId, UnitKey},
 };
 
@@ -114,6 +114,10 @@ pub(super) fn open(settings: serde_json::Value) -> Result<Arc<dyn Adapter>, Stri
 impl Valuation for Venus {
     fn factors(&self, snapshot: &Snapshot) -> Result<Factors, Unvalued> {
         Ok(screen::factors(snapshot))
+    }
+
+    fn drivers(&self, snapshot: &Snapshot) -> Result<Drivers, Unvalued> {
+        Ok(screen::drivers(snapshot))
     }
 
     fn planes(&self, snapshot: &Snapshot, unit: &Unit) -> Result<Planes, Unvalued> {

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     positions::{Snapshot, Unit},
-    scanner::{FactorIndex, Factors, Planes, Unvalued},
+    scanner::{DriverIndex, Drivers, FactorIndex, Factors, Planes, Unvalued},
     types::U256,
 };
 
@@ -49,6 +49,23 @@ pub(super) fn factors(snapshot: &Snapshot) -> Factors {
         }
     }
     factors
+}
+
+/// The prices behind [`factors`]: one a market, which moves what is held and what is owed in it alike.
+pub(super) fn drivers(snapshot: &Snapshot) -> Drivers {
+    let factors = factors(snapshot);
+    let count = factors.equity.len() / 2;
+    let mut drivers =
+        Drivers { names: vec![String::new(); count], prices: vec![0.0; count], slopes: Vec::with_capacity(count * 2) };
+    for (vtoken, listing) in state::all::<Listing>(&snapshot.book) {
+        let slot = listing.ordinal as usize;
+        drivers.names[slot] = listing.ordinal.to_string();
+        let market = MarketNow::load(&snapshot.book, vtoken, &snapshot.block);
+        drivers.prices[slot] = market.map_or(0.0, |market| f64::from(market.price));
+    }
+    let driver_of = |slot: usize| u32::try_from(slot / 2).ok().map(DriverIndex);
+    drivers.slopes = Drivers::proportional(&factors, driver_of);
+    drivers
 }
 
 /// An account's planes over [`factors`].

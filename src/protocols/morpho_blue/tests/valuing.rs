@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     positions::Unit,
-    scanner::{Factors, Planes, Unvalued, Valuation},
+    scanner::{Factors, Planes, Unvalued, Valuation, risk::Exposures},
     types::{I256, U256},
 };
 
@@ -141,6 +141,20 @@ fn borrower(collateral: u128, borrowed: u128, price: U256, elapsed: u64) -> (Cha
     let unit = chain.snapshot.book.unit(&key(0, 2)).unwrap().as_ref().clone();
     let factors = chain.adapter.factors(&chain.snapshot).unwrap();
     (chain, unit, factors)
+}
+
+#[test]
+fn a_price_moves_collateral_and_leaves_debt() {
+    let prices = [100_u128, 90].map(|percent| U256::from(10_u128.pow(34) * percent));
+    let [before, after] = prices.map(|price| borrower(1_000_000, 400_000, price, 0).0);
+    let exposures = Exposures::of(&before.adapter, &before.snapshot).unwrap();
+    let unit = exposures.units.iter().find(|unit| unit.unit == key(0, 2)).unwrap();
+    assert_eq!(exposures.deltas(unit).len(), 1);
+    let mut moves = vec![0.0; exposures.drivers.names.len()];
+    moves[exposures.drivers.names.iter().position(|name| name == "0").unwrap()] = -0.1;
+    let ((surplus, equity), exact) = (exposures.after(unit, &moves), after.standing(&key(0, 2)));
+    let near = |said: f64, exact: I256| (said - to_f64(exact)).abs() <= 4.0;
+    assert!(near(surplus, exact.surplus) && near(equity, exact.equity), "{surplus}, {equity}: {exact:?}");
 }
 
 proptest! {

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     demo::contracts::at_hand,
-    positions::Book,
+    positions::{Book, Snapshot},
     protocols::{Adapter, Parties},
     recovery::{
         Action, Effect, Mode, Policy, PromiseKind, Purse, Reservations, Step, Terms, Tier, TierSettings, plan_offered,
@@ -286,10 +286,23 @@ impl Scene {
         self.compare_liquidatability(&keys).await;
     }
 
+    /// What a price's move does to a factor is the factor itself but for funding, which is small here.
+    fn compare_slopes(&self, snapshot: &Snapshot) {
+        let factors = self.chain.adapter.factors(snapshot).unwrap();
+        let drivers = self.chain.adapter.drivers(snapshot).unwrap();
+        let planes = factors.equity.iter().zip(&factors.maintenance);
+        for (slope, (equity, maintenance)) in drivers.slopes.iter().zip(planes).filter(|(_, factor)| *factor.0 != 0.0) {
+            let slope = slope.unwrap();
+            assert!((slope.equity / equity - 1.0).abs() < 0.05, "{slope:?} of {equity}");
+            assert!((slope.maintenance / maintenance - 1.0).abs() < 0.05, "{slope:?} of {maintenance}");
+        }
+    }
+
     /// surplus < 0 exactly where the contract's liquidation does not answer CH_EAV; the screen misses nobody.
     async fn compare_liquidatability(&mut self, keys: &[UnitKey]) {
         let snapshot = self.chain.snapshot();
         let report = scan(&self.chain.adapter, &snapshot, &ScanSettings { at_risk_health_factor_bps: 11_000 });
+        self.compare_slopes(&snapshot);
         for key in keys {
             let Some(unit) = snapshot.book.unit(key) else { continue };
             let standing = self.chain.adapter.standing(&snapshot, key, unit).unwrap();

@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     protocols::{Adapter, Shock},
-    scanner::{Unvalued, Valuation},
-    types::{MarketId, U256, UnitKey},
+    scanner::{Unvalued, Valuation, risk::Exposures},
+    types::{I256, MarketId, U256, UnitKey},
 };
 
 /// One random market: price, funding rate and index, margins.
@@ -224,6 +224,32 @@ fn probes_expect_the_views_exact_bytes() {
     assert_eq!((order.market, order.maker, order.isBuy, order.lots), (2, owner(2), true, 6));
     let (_, latest) = expected(&format!("feed {FEED_B}"));
     assert_eq!(U256::from_be_slice(&latest[..32]), uint(50));
+}
+
+#[test]
+fn what_a_move_is_said_to_do_is_what_the_shock_does() {
+    let mut chain = Chain::opened();
+    chain.extend(&[
+        price(FEED_A, 1_000_000, GENESIS),
+        price(FEED_B, 40_000, GENESIS),
+        funding(1, 0, 12_345, GENESIS),
+        cash(1, owner(1), 900_000),
+        position(1, owner(1), 10, -10_000_000),
+        position(2, owner(1), -200, 8_000_000),
+    ]);
+    let exposures = Exposures::of(&chain.venue, &chain.snapshot).unwrap();
+    let place = |name: &str| exposures.drivers.names.iter().position(|known| known == name).unwrap();
+    for (first, second) in [(-1_000, 0), (0, 700), (2_500, -300), (-9_000, 10_000)] {
+        let shock = |market, change_bps| Shock { market: Some(MarketId(market)), change_bps };
+        let shocked = chain.venue.shocked(&chain.snapshot, &[shock(1, first), shock(2, second)]).unwrap();
+        let exact = chain.venue.standing(&shocked, &key(1, 1), shocked.book.unit(&key(1, 1)).unwrap()).unwrap();
+        let mut moves = vec![0.0; exposures.drivers.names.len()];
+        moves[place("1")] = f64::from(first) / 10_000.0;
+        moves[place("2")] = f64::from(second) / 10_000.0;
+        let (surplus, equity) = exposures.after(&exposures.units[0], &moves);
+        let near = |said: f64, exact: I256| (said - exact.to_string().parse::<f64>().unwrap()).abs() <= 2.0;
+        assert!(near(surplus, exact.surplus) && near(equity, exact.equity), "{surplus}, {equity}: {exact:?}");
+    }
 }
 
 #[test]

@@ -1,0 +1,2 @@
+DROP TABLE risk_reports;
+DROP TABLE risk_moves;
