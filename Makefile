@@ -28,6 +28,12 @@ scenarios: ## Play the named crises on real chains and hold each account of who 
 	$(CARGO) build --locked
 	@"$(TARGET)/debug/backstop" scenarios $(if $(ONLY),--only $(ONLY))
 
+.PHONY: faults
+faults: ## RUNS=200 crises in which processes, database, node and chain fail, from seed FIRST=1
+	@tools/setup.sh rust anvil postgres
+	$(CARGO) build --locked
+	@"$(TARGET)/debug/backstop" faults --runs $(or $(RUNS),200) --first $(or $(FIRST),1)
+
 .PHONY: test
 test: lint test-rust test-contracts ## Every test and check
 

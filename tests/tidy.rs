@@ -443,3 +443,20 @@ fn documents_name_files_that_exist() {
         }
     }
 }
+
+#[test]
+fn documents_name_tests_that_exist() {
+    let code: String =
+        ["src", "tests"].iter().flat_map(|folder| sources(folder, "rs")).map(|source| source.text).collect();
+    for document in ["docs/RELIABILITY.md", "docs/THREATS.md"] {
+        let text = read(document);
+        let quoted = text.split('`').skip(1).step_by(2);
+        let names: Vec<&str> = quoted.filter(|word| word.matches('_').count() >= 3 && !word.contains('.')).collect();
+        assert!(names.len() > 10, "{document} names hardly any test");
+        for name in names {
+            // A test, or a named crisis.
+            let exists = code.contains(&format!("fn {name}(")) || code.contains(&format!("\"{name}\""));
+            assert!(exists, "{document} names the test {name}, which does not exist");
+        }
+    }
+}

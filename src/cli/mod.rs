@@ -8,6 +8,7 @@ mod actions;
 mod check;
 mod demo;
 mod episodes;
+mod faults;
 mod plan;
 mod scan;
 mod scenarios;
@@ -65,6 +66,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Play the named crises on throw-away chains and hold each account of who paid against the chain.
     Scenarios(scenarios::ScenariosArgs),
+    /// Play crises in which processes, database, node and chain fail, on throw-away chains.
+    Faults(faults::FaultsArgs),
 }
 
 #[derive(Debug, Args)]
@@ -140,6 +143,7 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Health { url } => health(&url).await,
         Command::Demo(args) => demo::demo(args).await,
         Command::Scenarios(args) => scenarios::scenarios(args).await,
+        Command::Faults(args) => faults::faults(args).await,
     }
 }
 

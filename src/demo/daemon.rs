@@ -96,6 +96,16 @@ impl Daemon {
         Ok(())
     }
 
+    /// Stops it where it stands, as a paused machine would.
+    pub fn hold(&self) -> Result<()> {
+        process::hold(&self.child).context("hold the daemon")
+    }
+
+    /// Lets it go on.
+    pub fn go_on(&self) -> Result<()> {
+        process::go_on(&self.child).context("let the daemon go on")
+    }
+
     /// Lets it read its configuration again.
     pub fn reload(&self) -> Result<()> {
         process::hang_up(&self.child).context("ask the daemon to read its configuration")

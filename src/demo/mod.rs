@@ -16,6 +16,7 @@ mod config;
 pub mod contracts;
 pub mod crises;
 pub mod daemon;
+mod dice;
 mod display;
 mod drive;
 mod makers;

@@ -249,6 +249,11 @@ impl Node {
         self.batch("eth_sendTransaction", &params).await
     }
 
+    /// Asks the chain for every nonce anew: after a reorganisation took transactions away.
+    pub async fn forget_nonces(&self) {
+        self.nonces.lock().await.clear();
+    }
+
     /// How many transactions an account has sent, in the state named by `tag` (`latest` or `pending`).
     pub async fn nonce(&self, account: Address, tag: &'static str) -> Result<u64> {
         let nonce: U256 = self.request("eth_getTransactionCount", json!([account, tag])).await?;

@@ -55,6 +55,15 @@ pub enum Durability {
     Durable,
 }
 
+/// How a server is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shutdown {
+    /// Sessions are ended, everything is written out.
+    Fast,
+    /// As a crash: nothing is written out, and the next start recovers from the log.
+    Immediate,
+}
+
 /// A Postgres server, or a corner of one, that goes when this value does.
 #[derive(Debug)]
 pub struct ThrowAwayPostgres {
@@ -94,6 +103,16 @@ impl ThrowAwayPostgres {
         let mut started = Self { cluster, _alive: alive, admin_url, prefix, url: String::new() };
         started.url = started.create_database("main").await?;
         Ok(started)
+    }
+
+    /// Stops a server of our own, which then refuses everybody until it is started again.
+    pub fn stop(&mut self, how: Shutdown) -> anyhow::Result<()> {
+        self.cluster.as_mut().context("a server that is not ours is not ours to stop")?.stop(how)
+    }
+
+    /// Starts it again on the same data.
+    pub async fn start_again(&mut self) -> anyhow::Result<()> {
+        self.cluster.as_mut().context("a server that is not ours is not ours to start")?.start_again().await
     }
 
     /// URL of the database that was made at the start.
@@ -228,6 +247,9 @@ struct Cluster {
     url: Url,
     postgres: Child,
     guard: Guard,
+    /// How it was started.
+    command: Command,
+    directory: PathBuf,
     /// Held while the owner lives; the next start removes directories whose lock is free.
     _lock: File,
 }
@@ -257,19 +279,34 @@ impl Cluster {
         let postgres = command.stdout(log.try_clone()?).stderr(log).spawn().context("start postgres")?;
         let socket = directory.to_str().context("the temporary directory's name is not UTF-8")?.replace('/', "%2F");
         let url = format!("postgres://backstop@{socket}:5432/postgres").parse()?;
-        let mut cluster = Self { url, postgres, guard, _lock: lock };
-        cluster.await_ready(&directory).await?;
+        let mut cluster = Self { url, postgres, guard, command, directory, _lock: lock };
+        cluster.await_ready().await?;
         Ok(cluster)
     }
 
-    async fn await_ready(&mut self, directory: &Path) -> anyhow::Result<()> {
+    fn stop(&mut self, how: Shutdown) -> anyhow::Result<()> {
+        let signal = match how {
+            Shutdown::Fast => libc::SIGINT,
+            Shutdown::Immediate => libc::SIGQUIT,
+        };
+        super::process::signal_child(&self.postgres, signal).context("signal postgres")?;
+        self.postgres.wait().context("wait for postgres to end")?;
+        Ok(())
+    }
+
+    async fn start_again(&mut self) -> anyhow::Result<()> {
+        self.postgres = self.command.spawn().context("start postgres again")?;
+        self.await_ready().await
+    }
+
+    async fn await_ready(&mut self) -> anyhow::Result<()> {
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
             let refused = match PgConnection::connect(self.url.as_str()).await {
                 Ok(connection) => return Ok(connection.close().await?),
                 Err(error) => error,
             };
-            let log = || fs::read_to_string(directory.join("postgres.log")).unwrap_or_default();
+            let log = || fs::read_to_string(self.directory.join("postgres.log")).unwrap_or_default();
             if let Some(status) = self.postgres.try_wait()? {
                 bail!("postgres ended ({status}) instead of starting:\n{}", log());
             }

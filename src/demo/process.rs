@@ -46,8 +46,27 @@ pub fn hang_up(child: &Child) -> io::Result<()> {
     signal(child, libc::SIGHUP)
 }
 
+/// Stops a child where it stands; it goes on at [`go_on`].
+pub fn hold(child: &Child) -> io::Result<()> {
+    signal(child, libc::SIGSTOP)
+}
+
+/// Lets a child that was held go on.
+pub fn go_on(child: &Child) -> io::Result<()> {
+    signal(child, libc::SIGCONT)
+}
+
+/// The same for a child of the standard library's, which was not yet waited for.
+pub(super) fn signal_child(child: &std::process::Child, signal: libc::c_int) -> io::Result<()> {
+    libc::pid_t::try_from(child.id()).map_or(Ok(()), |id| send(id, signal))
+}
+
 fn signal(child: &Child, signal: libc::c_int) -> io::Result<()> {
     let Some(id) = child.id().and_then(|id| libc::pid_t::try_from(id).ok()) else { return Ok(()) };
+    send(id, signal)
+}
+
+fn send(id: libc::pid_t, signal: libc::c_int) -> io::Result<()> {
     // SAFETY: kill takes plain integers; the child is not yet reaped, so the id is still its own.
     #[allow(unsafe_code)]
     match unsafe { libc::kill(id, signal) } {

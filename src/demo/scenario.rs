@@ -13,7 +13,7 @@
 
 use std::collections::BTreeMap;
 
-use super::pool::Terms;
+use super::{dice::Dice, pool::Terms};
 use crate::types::{Address, math};
 use alloy::primitives::{U256, keccak256};
 
@@ -426,24 +426,6 @@ fn path(dice: &mut Dice, markets: &[MarketPlan]) -> Vec<BTreeMap<u16, u64>> {
         path.push(prices.clone());
     }
     path
-}
-
-/// SplitMix64 (Steele, Lea, Flood 2014): a fixed, portable sequence, so that a seed means the same everywhere.
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `bound`; the bias of the remainder is below bound / 2^64.
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@
 //! Must not: repair anything itself.
 
 mod expectations;
+pub mod faults;
+mod faulty_node;
 mod interrupted;
 mod play;
 mod pooled;

@@ -44,6 +44,8 @@ pub(super) struct Play<'w> {
     /// The second venue's, if there is one.
     pub(super) sister: Option<Watch<'w>>,
     pub(super) daemon: Daemon,
+    /// A second daemon of the same deployment, which acts when the first does not.
+    pub(super) replica: Option<Daemon>,
     prices: BTreeMap<u16, u64>,
     /// Whether the oracle still posts.
     pub(super) frozen: bool,
@@ -63,13 +65,14 @@ impl<'w> Play<'w> {
         };
         let from_block = watch.block().number;
         let prices = world.opening.clone();
-        let mut play = Self { world, watch, sister, daemon, prices, frozen: false, down: false, from_block };
+        let mut play =
+            Self { world, watch, sister, daemon, replica: None, prices, frozen: false, down: false, from_block };
         play.until_ready().await?;
         Ok(play)
     }
 
     /// Waits until the daemon has looked at the head.
-    async fn until_ready(&mut self) -> Result<()> {
+    pub(super) async fn until_ready(&mut self) -> Result<()> {
         self.until_scanned(READY_WITHIN).await.context("wait for the daemon")
     }
 
@@ -127,16 +130,34 @@ impl<'w> Play<'w> {
         let (head, deadline) = (self.watch.block().number, Instant::now() + within);
         loop {
             self.daemon.check_alive()?;
-            if let Some((_, said)) = self.daemon.readiness().await {
-                let scanned = |name: &&str| said["deployments"][*name]["scanned_block"].as_u64();
-                if self.deployments().iter().all(|name| scanned(name).is_some_and(|block| block >= head)) {
-                    return Ok(());
-                }
-                ensure!(Instant::now() < deadline, "the daemon is not done with block {head}: {said}");
+            if self.is_done_with(head).await {
+                return Ok(());
             }
-            ensure!(Instant::now() < deadline, "the daemon does not answer");
+            if Instant::now() > deadline {
+                let said = self.daemon.readiness().await.map(|(_, said)| said);
+                bail!("the daemon is not done with block {head}: {said:?}");
+            }
             tokio::time::sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// Whether the daemon, or its replica, has done all it can at this height.
+    pub(super) async fn is_done_with(&self, block: u64) -> bool {
+        for daemon in [Some(&self.daemon), self.replica.as_ref()].into_iter().flatten() {
+            let Some((_, said)) = daemon.readiness().await else { continue };
+            let scanned = |name: &&str| said["deployments"][*name]["scanned_block"].as_u64();
+            if self.deployments().iter().all(|name| scanned(name).is_some_and(|at| at >= block)) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Looks at the chain anew: after a reorganisation.
+    pub(super) async fn look_anew(&mut self) -> Result<()> {
+        self.world.node.forget_nonces().await;
+        self.watch = Watch::start(&self.world.node, &self.world.venue).await?;
+        Ok(())
     }
 
     /// The venues, each with its keeper.
@@ -210,7 +231,7 @@ impl<'w> Play<'w> {
     }
 
     /// What still waits to be done, if anything.
-    async fn unrest(&self) -> Result<Option<String>> {
+    pub(super) async fn unrest(&self) -> Result<Option<String>> {
         if let Some(count) = self.watches().map(|watch| watch.count).find(|count| !count.is_repaired()) {
             return Ok(Some(format!("{} are liquidatable and {} bankrupt", count.liquidatable, count.bankrupt)));
         }
@@ -280,7 +301,12 @@ impl<'w> Play<'w> {
     // ---- the end
 
     /// Holds chain, audit and journal against each other and against what should have been paid.
-    pub(super) async fn end(mut self, expected: Paid) -> Result<Outcome> {
+    pub(super) async fn end(self, expected: Paid) -> Result<Outcome> {
+        self.end_as(Some(expected)).await
+    }
+
+    /// The same where nobody knows beforehand who pays.
+    pub(super) async fn end_as(mut self, expected: Option<Paid>) -> Result<Outcome> {
         let block = *self.watch.block();
         let tallies: Vec<Tally> =
             self.watches().flat_map(|watch| [ONE, TWO].map(|segment| watch.audit.tally(segment))).collect();
@@ -296,6 +322,7 @@ impl<'w> Play<'w> {
         if tallies.iter().any(|tally| !tally.conserves() || !tally.shortfall_open.is_zero()) {
             faults.push("losses were not conserved, or one is left to nobody".to_owned());
         }
+        let expected = expected.unwrap_or(paid);
         if paid != expected {
             faults.push(format!("paid was {paid:?}, not {expected:?}"));
         }
@@ -313,9 +340,11 @@ impl<'w> Play<'w> {
             faults.extend(verify::nothing_twice(&sent, nonce_next, &own));
             mined.extend(sent);
         }
-        let status = self.daemon.stop().await?;
-        if !status.success() {
-            faults.push(format!("the daemon ended with {status} after SIGTERM"));
+        for daemon in [Some(&mut self.daemon), self.replica.as_mut()].into_iter().flatten() {
+            let status = daemon.stop().await?;
+            if !status.success() {
+                faults.push(format!("the daemon ended with {status} after SIGTERM"));
+            }
         }
         Ok(Outcome {
             blocks: block.number - self.from_block,

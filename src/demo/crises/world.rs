@@ -19,6 +19,7 @@ use super::{
         venue::Venue,
     },
     Arena,
+    faulty_node::FaultyNode,
 };
 use crate::{journal::Journal, types::Address};
 
@@ -179,7 +180,9 @@ pub(super) struct World {
     database_url: String,
     ops_port: u16,
     folder: PathBuf,
-    anvil: Anvil,
+    pub(super) anvil: Anvil,
+    /// What stands between the daemon and the chain, if anything does.
+    pub(super) front: Option<FaultyNode>,
 }
 
 impl World {
@@ -221,17 +224,22 @@ impl World {
             ops_port: free_port()?,
             folder,
             anvil,
+            front: None,
         })
     }
 
     /// Writes the daemon's configuration, with these recovery settings or those of the cast.
     pub(super) fn configure(&self, recovery: Option<&Value>) -> Result<PathBuf> {
+        self.configure_at("backstop.toml", self.ops_port, recovery)
+    }
+
+    fn configure_at(&self, file: &str, ops_port: u16, recovery: Option<&Value>) -> Result<PathBuf> {
         let text = config_text(&Settings {
             database_url: &self.database_url,
-            rpc_url: &self.anvil.ws_url(),
+            rpc_url: &self.front.as_ref().map_or_else(|| self.anvil.ws_url(), |front| front.url().to_owned()),
             chain_id: AnvilOptions::default().chain_id,
             venue: &self.venue,
-            ops_port: self.ops_port,
+            ops_port,
             recovery: recovery.or(self.recovery.as_ref()),
         })?;
         let mut config: toml::Table = text.parse().context("read the configuration back")?;
@@ -242,27 +250,35 @@ impl World {
                 .context("no protocol settings")?
                 .insert("observe_every_seconds".to_owned(), toml::Value::Integer(seconds));
         }
+        if self.front.is_some() {
+            // Nobody tells of new blocks there.
+            config["deployments"][DEPLOYMENT]["rpc"]["poll_interval_ms"] = toml::Value::Integer(50);
+        }
         if let Some(sister) = &self.sister {
             sister.configure(&mut config)?;
         }
         let text = toml::to_string_pretty(&config).context("write the configuration")?;
-        let path = self.folder.join("backstop.toml");
+        let path = self.folder.join(file);
         std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
         Ok(path)
     }
 
     /// Starts the daemon.
     pub(super) fn start_daemon(&self) -> Result<Daemon> {
+        self.launch(self.configure(None)?, self.ops_port, "daemon.log")
+    }
+
+    /// Starts a second daemon on the same configuration but for its port.
+    pub(super) fn start_replica(&self) -> Result<Daemon> {
+        let ops_port = free_port()?;
+        self.launch(self.configure_at("replica.toml", ops_port, None)?, ops_port, "replica.log")
+    }
+
+    fn launch(&self, config: PathBuf, ops_port: u16, log: &str) -> Result<Daemon> {
         let mut environment = vec![(KEY_VARIABLE.to_owned(), self.keeper.key.to_string())];
         let sister = self.sister.as_ref().map(|sister| (SISTER_KEY.to_owned(), sister.keeper.key.to_string()));
         environment.extend(sister);
-        Daemon::start(Launch {
-            executable: executable()?,
-            config: self.configure(None)?,
-            log: self.folder.join("daemon.log"),
-            ops_port: self.ops_port,
-            environment,
-        })
+        Daemon::start(Launch { executable: executable()?, config, log: self.folder.join(log), ops_port, environment })
     }
 
     /// What a command of the operator's answers, run beside the daemon on the same configuration.
