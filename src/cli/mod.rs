@@ -10,6 +10,7 @@ mod demo;
 mod episodes;
 mod faults;
 mod plan;
+mod replay;
 mod scan;
 mod scenarios;
 mod table;
@@ -54,6 +55,8 @@ enum Command {
     Scan(scan::ScanArgs),
     /// Show what a shock would do to all accounts together, cascades included.
     Stress(scan::StressArgs),
+    /// Make the plans of an episode again and hold them against what was written then.
+    Replay(replay::ReplayArgs),
     /// Show crises, newest first; of one of them who lost what, for whom and why.
     Episodes(episodes::EpisodesArgs),
     /// Ask a running daemon whether it is healthy; exits with 1 if not.
@@ -139,6 +142,7 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Plan(args) => plan::plan(&args).await,
         Command::Scan(args) => scan::scan_now(&args).await,
         Command::Stress(args) => scan::stress_now(&args).await,
+        Command::Replay(args) => replay::replay(&args).await,
         Command::Episodes(args) => episodes::episodes(&args).await,
         Command::Health { url } => health(&url).await,
         Command::Demo(args) => demo::demo(args).await,

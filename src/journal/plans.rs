@@ -14,9 +14,12 @@ use super::{
     values::{amount, bigint, json, number, numeric, text},
 };
 use crate::{
-    recovery::{Action, BalancedPlan, Ledger, Step, Tier, TierUse},
+    recovery::{Action, BalancedPlan, Decision, Ledger, Step, Tier, TierUse},
     types::{BlockRef, SegmentId, U256},
 };
+
+/// A segment of more units than this is too much to write down with every plan.
+const DECISION_UNITS_MAX: usize = 20_000;
 
 /// A plan as it is stored.
 pub(super) struct PlanContent<'p> {
@@ -25,6 +28,7 @@ pub(super) struct PlanContent<'p> {
     pub(super) steps: &'p [Step],
     pub(super) ledger: &'p Ledger,
     pub(super) notes: &'p [String],
+    pub(super) decision: Option<&'p Decision>,
     /// Wei, by step; none where no budget is involved.
     pub(super) outlays: &'p [U256],
 }
@@ -43,8 +47,15 @@ impl Journal {
         dry_run: bool,
     ) -> Result<(PlanId, Vec<ActionId>)> {
         let (block, steps, ledger) = (plan.block(), plan.steps(), plan.ledger());
-        let content =
-            PlanContent { segment: plan.segment(), block, steps, ledger, notes: plan.notes(), outlays: plan.outlays() };
+        let content = PlanContent {
+            segment: plan.segment(),
+            block,
+            steps,
+            ledger,
+            notes: plan.notes(),
+            decision: plan.decision(),
+            outlays: plan.outlays(),
+        };
         self.insert_plan_content(deployment, episode, &content, dry_run).await
     }
 
@@ -117,14 +128,16 @@ impl Journal {
         let ledger = json("ledger", plan.ledger)?;
         let block_number = bigint("block_number", plan.block.number)?;
         let notes: Vec<_> = plan.notes.iter().map(|note| text(note)).collect();
+        let decision = plan.decision.filter(|decision| is_kept(decision));
+        let decision = decision.map(|decision| json("decision", decision)).transpose()?;
         let columns = ActionColumns::of(plan.segment, plan.steps, plan.outlays)?;
         in_tx!(self, "insert_plan", |tx| {
             self.check_fence(tx).await?;
             let plan_id: Option<i64> = sqlx::query_scalar(
                 "-- insert_plan\n\
                  INSERT INTO plans (deployment_id, episode_id, segment_id, block_number, block_hash, shortfall, \
-                 absorbed, residual, ledger, dry_run, notes) \
-                 SELECT $1, id, $3, $4, $5, $6, $7, $8, $9, $10, $11 FROM episodes \
+                 absorbed, residual, ledger, dry_run, notes, decision) \
+                 SELECT $1, id, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12 FROM episodes \
                  WHERE id = $2 AND deployment_id = $1 AND segment_id = $3 AND closed_at IS NULL \
                  RETURNING id",
             )
@@ -139,6 +152,7 @@ impl Journal {
             .bind(&ledger)
             .bind(dry_run)
             .bind(&notes)
+            .bind(&decision)
             .fetch_optional(&mut *tx)
             .await?;
             let plan_id = plan_id.ok_or_else(|| {
@@ -151,6 +165,12 @@ impl Journal {
             Ok((PlanId(plan_id), ids))
         })
     }
+}
+
+/// Whether a decision is small enough to be written with every plan.
+fn is_kept(decision: &Decision) -> bool {
+    let case = &decision.case;
+    case.solvent.len() + case.distressed.len() <= DECISION_UNITS_MAX
 }
 
 /// Sum over the tiers; a sum that does not fit cannot balance.

@@ -24,8 +24,8 @@ use crate::{
     positions::Snapshot,
     protocols::{Adapter, Disposition, Guard},
     recovery::{
-        BalancedPlan, Imbalance, Reservations, SegmentCase, Shortage, ShortageKind, Waterfall, Waterfalls, Waves,
-        plan_offered, plan_with,
+        BalancedPlan, Decision, Imbalance, Reservations, SegmentCase, Shortage, ShortageKind, Terms, Waterfall,
+        Waterfalls, Waves,
     },
     scanner::{Condition, Finding, ScanReport, scan},
     types::{BlockRef, DeploymentName, I256, SegmentId, U256, UnitKey, math},
@@ -327,7 +327,7 @@ impl ActLoop {
         let waterfall = waterfalls.of(case.segment);
         let reservations = self.reservations(head, case.segment, waterfall).await?;
         let Some(offered) = &case.offered else {
-            return Ok(plan_with(case, &waterfall.tiers, waterfall.adl_policy, &reservations));
+            return Ok(decision(case, waterfall, None, reservations).decide());
         };
         let source = TermsSource {
             rpc: &self.rpc,
@@ -337,7 +337,7 @@ impl ActLoop {
             settings: &self.settings.policy,
         };
         let terms = source.of(case, offered, head).await?;
-        Ok(plan_offered(case, &waterfall.tiers, &terms, &reservations))
+        Ok(decision(case, waterfall, Some(terms), reservations).decide())
     }
 
     /// What the plan must leave alone, and what its tiers' limits are counted against.
@@ -357,6 +357,12 @@ impl ActLoop {
         }
         Ok(reservations)
     }
+}
+
+/// All that a plan is made from.
+fn decision(case: &SegmentCase, waterfall: &Waterfall, terms: Option<Terms>, reservations: Reservations) -> Decision {
+    let (tiers, adl_policy) = (waterfall.tiers.clone(), waterfall.adl_policy.name().to_owned());
+    Decision { case: case.clone(), tiers, adl_policy, terms, reservations }
 }
 
 /// The contracts are not what the adapter was written for: nothing may be decided until somebody looked.

@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{Address, U256};
+use serde::{Deserialize, Serialize};
 
 use super::Violation;
 use crate::types::{
@@ -24,7 +25,7 @@ const MONEY_BITS: usize = 200;
 const CLAIMS_MAX: usize = 1 << 24;
 
 /// What a member may still ask for, as the pool's contract has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberTerms {
     /// What the capital may still have outstanding for it: cap less outstanding, 0 when its premium has run out.
     pub cap_left: U256,
@@ -35,7 +36,7 @@ pub struct MemberTerms {
 }
 
 /// The pool behind one segment, as its contract has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PoolCase {
     /// What underwriters have in it.
     pub capital: U256,
@@ -49,7 +50,7 @@ pub struct PoolCase {
 }
 
 /// A round of claims and payments.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PoolRound {
     /// The last block that takes claims.
     pub claims_until_block: u64,

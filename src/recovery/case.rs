@@ -6,12 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{Address, I256, U256};
+use serde::{Deserialize, Serialize};
 
 use super::{Measures, Offered, Scope, Tier, TierUse};
-use crate::types::{BlockRef, MarketId, SegmentId, UnitKey};
+use crate::types::{BlockRef, MarketId, SegmentId, UnitKey, pairs};
 
 /// One segment at one block.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SegmentCase {
     /// Which.
     pub segment: SegmentId,
@@ -34,7 +35,7 @@ pub struct SegmentCase {
 }
 
 /// An insurance fund.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FundState {
     /// All of it.
     pub balance: U256,
@@ -43,7 +44,7 @@ pub struct FundState {
 }
 
 /// One market of the segment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MarketCase {
     /// Mark price, settlement-token units per lot.
     pub mark_price: U256,
@@ -67,7 +68,7 @@ pub struct MarketCase {
 }
 
 /// A resting order that a liquidation may execute against.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestingOrder {
     /// The venue's id.
     pub order: u64,
@@ -80,7 +81,7 @@ pub struct RestingOrder {
 }
 
 /// A holder of a position, for what-if sweeps.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     /// Size, without sign.
     pub lots: U256,
@@ -89,7 +90,7 @@ pub struct Holder {
 }
 
 /// How far a margin parameter may be moved on chain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MarginBounds {
     /// Largest relative step, of the present value.
     pub step_bps_max: u32,
@@ -102,7 +103,7 @@ pub struct MarginBounds {
 }
 
 /// One position of a unit.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
     /// In which market.
     pub market: MarketId,
@@ -115,7 +116,7 @@ pub struct Position {
 }
 
 /// A unit that is liquidatable or bankrupt.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DistressedUnit {
     /// Which.
     pub unit: UnitKey,
@@ -132,7 +133,7 @@ pub struct DistressedUnit {
 }
 
 /// A unit that is neither liquidatable nor bankrupt.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SolventUnit {
     /// cash + Σ pnl, > 0.
     pub equity: I256,
@@ -143,7 +144,7 @@ pub struct SolventUnit {
 }
 
 /// What earlier plans took or may still take: a plan leaves all of it alone, so that plans stay independent.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reservations {
     /// Units touched as victim, winner, payer or maker.
     pub units: BTreeSet<UnitKey>,
@@ -156,5 +157,6 @@ pub struct Reservations {
     /// Tokens of the keeper that calls in flight may take.
     pub capital: BTreeMap<Address, U256>,
     /// What earlier plans took through each tier of a segment: what its limits are counted against.
+    #[serde(with = "pairs")]
     pub used: BTreeMap<(SegmentId, Tier), TierUse>,
 }

@@ -220,7 +220,7 @@ pub struct Absorption {
 }
 
 /// Bad debt that the protocol has booked and nobody has paid.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deficit {
     /// Where it is booked: a market or the segment.
     pub scope: Scope,
@@ -229,7 +229,7 @@ pub struct Deficit {
 }
 
 /// A shortage that the keeper cannot mend by itself.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Shortage {
     /// What is short.
     pub kind: ShortageKind,
@@ -240,7 +240,7 @@ pub struct Shortage {
 }
 
 /// What is short.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ShortageKind {
     /// A fund cannot pay, and that blocks the protocol's own liquidation.
@@ -252,7 +252,7 @@ pub enum ShortageKind {
 }
 
 /// What a protocol offers in one segment at one block.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offered {
     /// The token that the segment's amounts are in; `None`: the protocol's own unit of account.
     pub asset: Option<Address>,

@@ -5,12 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::U256;
+use serde::{Deserialize, Serialize};
 
 use super::PoolCase;
 use crate::types::{MarketId, UnitKey};
 
 /// See the module. Amounts are settlement-token units.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Measures {
     /// The gate before withdrawals; `None` where there is none.
     pub gate: Option<Gate>,
@@ -37,7 +38,7 @@ impl Measures {
 }
 
 /// A figure and when it was seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observation {
     /// The block's time, Unix seconds.
     pub at: u64,
@@ -46,7 +47,7 @@ pub struct Observation {
 }
 
 /// A gate that shuts withdrawals for a number of blocks and then opens by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gate {
     /// Withdrawals are refused before this block; 0: not shut.
     pub shut_until: u64,
@@ -62,7 +63,7 @@ impl Gate {
 }
 
 /// A round in which each claimant is paid once, at most ceil(budget · claim / base).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Round {
     /// What the round pays in all.
     pub budget: U256,

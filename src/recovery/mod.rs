@@ -13,6 +13,7 @@ mod apportion;
 mod backstop;
 mod case;
 mod controller;
+mod decision;
 mod effect;
 mod intent;
 mod ledger;
@@ -44,6 +45,7 @@ pub use controller::{
     Adjustment, Band, Controller, Measured, Rules, Tighter, Trace, harmless_margin_bps, runway_seconds, tipped_over,
     volatility_bps,
 };
+pub use decision::Decision;
 pub use effect::Effect;
 pub use intent::{
     Absorption, Batch, Deficit, Intent, IntentKind, Offered, Promise, PromiseKind, Scope, Shortage, ShortageKind,

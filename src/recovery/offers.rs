@@ -311,6 +311,7 @@ impl Work<'_> {
             notes: self.notes,
             outlays: self.outlays,
             shortages: self.shortages,
+            decision: None,
         }
     }
 }

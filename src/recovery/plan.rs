@@ -1,12 +1,12 @@
 //! A plan: ordered steps that balance.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use alloy::primitives::U256;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Imbalance, Intent, Ledger, Reservations, SegmentCase, Shortage, Terms, Tier, TierSettings,
+    Decision, Imbalance, Intent, Ledger, Reservations, SegmentCase, Shortage, Terms, Tier, TierSettings,
     adl::{self, AdlPolicy},
     offers, replay,
     state::Violation,
@@ -152,6 +152,8 @@ pub struct BalancedPlan {
     pub(super) notes: Vec<String>,
     pub(super) outlays: Vec<U256>,
     pub(super) shortages: BTreeSet<Shortage>,
+    #[serde(skip)]
+    pub(super) decision: Option<Arc<Decision>>,
 }
 
 impl BalancedPlan {
@@ -193,6 +195,11 @@ impl BalancedPlan {
     /// Tokens that steps left undone would have needed.
     pub fn shortages(&self) -> &BTreeSet<Shortage> {
         &self.shortages
+    }
+
+    /// What it was made from, if that was kept.
+    pub fn decision(&self) -> Option<&Decision> {
+        self.decision.as_deref()
     }
 
     /// Holds the plan against the case it was made from: does every step again on the case's accounts and adds up again.

@@ -9,16 +9,17 @@
 use std::collections::BTreeMap;
 
 use alloy::primitives::{Address, U256};
+use serde::{Deserialize, Serialize};
 
 use super::{Intent, Shortage, ShortageKind};
-use crate::types::math::mul_div_ceil;
+use crate::types::{math::mul_div_ceil, pairs};
 
 const BPS: U256 = U256::from_limbs([10_000, 0, 0, 0]);
 /// Wei in one whole native coin.
 const NATIVE_WEI: U256 = U256::from_limbs([1_000_000_000_000_000_000, 0, 0, 0]);
 
 /// What an action must bring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mode {
     /// It must pay for itself: reward ≥ gas + swap + cost + this much.
     Profit {
@@ -30,7 +31,7 @@ pub enum Mode {
 }
 
 /// The operator's policy for one deployment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
     /// For profit or under mandate.
     pub mode: Mode,
@@ -43,16 +44,17 @@ pub struct Policy {
 }
 
 /// What a token purse holds and who may take from it, at one block.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Purse {
     /// Token units the keeper holds, by token.
     pub balances: BTreeMap<Address, U256>,
     /// Token units a spender may take, by (token, spender).
+    #[serde(with = "pairs")]
     pub allowances: BTreeMap<(Address, Address), U256>,
 }
 
 /// Everything a judgement rests on, for one segment at one block.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terms {
     /// The operator's policy.
     pub policy: Policy,

@@ -73,7 +73,7 @@ impl TierSettings {
 }
 
 /// What earlier plans took through one tier of one segment: mined, or still on the way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TierUse {
     /// In the open episode.
     pub in_episode: U256,

@@ -242,6 +242,7 @@ impl<'a> Work<'a> {
             notes: self.notes,
             outlays: Vec::new(),
             shortages: BTreeSet::new(),
+            decision: None,
         })
     }
 }

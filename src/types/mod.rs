@@ -8,6 +8,7 @@ mod call;
 pub mod decimal;
 mod id;
 pub mod math;
+pub mod pairs;
 
 pub use alloy::primitives::{Address, B256, Bytes, I256, U256};
 pub use call::{Call, CallOutcome};

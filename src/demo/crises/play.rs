@@ -24,7 +24,7 @@ use super::{
     world::{ONE, SISTER, TWO, World, owner},
 };
 use crate::{
-    journal::{DeploymentId, EpisodeAccount},
+    journal::{DeploymentId, EpisodeAccount, EpisodeId, KeptPlan},
     recovery::Tier,
     types::{Address, B256, U256},
 };
@@ -361,6 +361,7 @@ impl<'w> Play<'w> {
         let mut faults = Vec::new();
         let mut accounts: Vec<EpisodeAccount> = Vec::new();
         for episode in self.world.journal.list_episodes(None, false, 1_000).await? {
+            faults.extend(self.made_again(episode.id).await?);
             accounts.extend(self.world.journal.episode_account(episode.id).await?);
         }
         let sum = |tier: Tier| {
@@ -394,6 +395,17 @@ impl<'w> Play<'w> {
             faults.push(format!("the journal says that {told:?} bore the loss, the chain {borne:?}"));
         }
         Ok(faults)
+    }
+
+    /// Plans of an episode that come out differently when they are made again from what the journal kept.
+    async fn made_again(&self, episode: EpisodeId) -> Result<Vec<String>> {
+        let plans = self.world.journal.kept_plans(episode).await?;
+        let differs = |kept: &KeptPlan| {
+            let again = kept.decision.as_ref().and_then(|decision| decision.plan().ok());
+            again.is_none_or(|plan| plan.steps() != kept.steps || *plan.ledger() != kept.ledger)
+        };
+        let differing = plans.into_iter().filter(differs);
+        Ok(differing.map(|kept| format!("plan {} comes out differently when it is made again", kept.id.0)).collect())
     }
 
     /// What somebody bore for others so far.

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::recovery::TierUse;
+use crate::recovery::{Decision, FundState, Measures, Reservations, SegmentCase, TierSettings, TierUse};
 
 use ActionStatus::{Abandoned, Planned, Rejected, Sent, Signed, Simulated};
 
@@ -49,8 +49,15 @@ async fn books_that_do_not_balance_by_one_unit_are_refused() {
         Ledger { absorbed: [(Tier::Liquidate, U256::MAX), (Tier::InsuranceFund, one)].into(), ..good.clone() },
     ];
     for ledger in &tampered {
-        let content =
-            PlanContent { segment: SEGMENT, block: &block(10), steps: &steps, ledger, notes: &[], outlays: &[] };
+        let content = PlanContent {
+            segment: SEGMENT,
+            block: &block(10),
+            steps: &steps,
+            ledger,
+            notes: &[],
+            decision: None,
+            outlays: &[],
+        };
         assert_conflict(fixture.journal.insert_plan_content(fixture.deployment, episode, &content, false).await);
     }
     let none = fixture.journal.list_actions(&ActionFilter { limit: 1, ..Default::default() }).await.unwrap();
@@ -88,6 +95,41 @@ async fn a_claim_ends_when_the_action_is_mined_and_a_reorganisation_does_not_ren
 }
 
 #[tokio::test]
+async fn a_plan_is_read_with_what_it_was_made_from() {
+    let fixture = Fixture::new().await;
+    let (journal, episode) = (&fixture.journal, fixture.episode().await);
+    let case = SegmentCase {
+        segment: SEGMENT,
+        block: block(10),
+        fund: FundState { balance: U256::MAX, spendable: U256::from(7) },
+        markets: BTreeMap::new(),
+        distressed: vec![],
+        solvent: BTreeMap::new(),
+        blocked: Some("no\0price".to_owned()),
+        measures: Measures::default(),
+        offered: None,
+    };
+    let tiers = vec![TierSettings::unlimited(Tier::Liquidate)];
+    let reservations = Reservations::default();
+    let decision = Decision { case, tiers, adl_policy: "min_max".to_owned(), terms: None, reservations };
+    let steps = [step(1, Tier::Liquidate, 1), step(2, Tier::InsuranceFund, 2)];
+    let ledger = ledger_of(&steps);
+    for decision in [Some(&decision), None] {
+        let notes = &["left undone".to_owned()];
+        let at = &block(10);
+        let content =
+            PlanContent { segment: SEGMENT, block: at, steps: &steps, ledger: &ledger, notes, decision, outlays: &[] };
+        let (id, _) = journal.insert_plan_content(fixture.deployment, episode, &content, true).await.unwrap();
+        journal.abandon_unsigned(fixture.deployment, "made again", 10).await.unwrap();
+        let kept = journal.kept_plans(episode).await.unwrap().pop().unwrap();
+        assert_eq!((kept.id, kept.block, kept.segment), (id, 10, SEGMENT));
+        assert_eq!((kept.steps, kept.ledger, kept.notes), (steps.to_vec(), ledger.clone(), notes.to_vec()));
+        let stored = kept.decision.map(|kept| (kept.case.fund, kept.tiers, kept.adl_policy));
+        assert_eq!(stored, decision.map(|one| (one.case.fund, one.tiers.clone(), one.adl_policy.clone())));
+    }
+}
+
+#[tokio::test]
 async fn a_plan_needs_the_open_episode_of_its_segment() {
     let fixture = Fixture::new().await;
     let Fixture { journal, deployment, .. } = &fixture;
@@ -100,6 +142,7 @@ async fn a_plan_needs_the_open_episode_of_its_segment() {
         steps: &steps,
         ledger: &ledger,
         notes: &[],
+        decision: None,
         outlays: &[],
     };
     assert_conflict(journal.insert_plan_content(*deployment, episode, &content, false).await);
@@ -195,6 +238,7 @@ async fn the_budget_counts_what_was_signed_within_its_window() {
         steps: &steps,
         ledger: &ledger,
         notes: &[],
+        decision: None,
         outlays: &outlays,
     };
     let planned = fixture.journal.insert_plan_content(fixture.deployment, episode, &content, false).await;

@@ -215,6 +215,37 @@ fn the_same_case_gives_the_same_plan_whatever_order_it_was_built_in() {
 }
 
 #[test]
+fn a_decision_that_was_written_down_and_read_back_decides_the_same() {
+    for seed in 0..400 {
+        let mut dice = Dice(!seed);
+        let words: Vec<&str> = adl_policy_words().collect();
+        let used = [((SegmentId(1), Tier::InsuranceFund), TierUse { last_block: Some(3), ..TierUse::default() })];
+        let decision = Decision {
+            case: crashed_venue(seed).case(),
+            tiers: some_tiers(&mut dice),
+            adl_policy: words[dice.roll(words.len() as u64) as usize].to_owned(),
+            terms: None,
+            reservations: Reservations { used: used.into(), ..some_reservations(&mut dice) },
+        };
+        let text = serde_json::to_string(&decision).unwrap();
+        let again: Decision = serde_json::from_str(&text).unwrap();
+        assert_eq!(again, decision, "seed {seed}");
+        let [first, second] =
+            [&decision, &again].map(|decision| serde_json::to_vec(&decision.plan().unwrap()).unwrap());
+        assert_eq!(first, second, "seed {seed}");
+        let kept = decision.clone().decide().unwrap();
+        assert_eq!(kept.decision(), Some(&decision));
+    }
+    let unknown = Decision { adl_policy: "none such".to_owned(), ..decision_of(1) };
+    assert!(unknown.plan().unwrap_err().to_string().contains("none such"));
+}
+
+fn decision_of(seed: u64) -> Decision {
+    let (adl_policy, reservations) = (adl_policy_words().next().unwrap().to_owned(), Reservations::default());
+    Decision { case: crashed_venue(seed).case(), tiers: tiers(&ALL), adl_policy, terms: None, reservations }
+}
+
+#[test]
 fn a_blocked_segment_is_not_touched_and_its_loss_is_residual() {
     let (venue, case) = (0..)
         .map(crashed_venue)

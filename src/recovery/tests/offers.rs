@@ -84,8 +84,14 @@ fn profit(gain_min: u64) -> Terms {
     terms(Mode::Profit { gain_min: U256::from(gain_min) })
 }
 
+/// Plans, and holds against it what the same decision gives once it was written down and read back.
 fn planned(case: &SegmentCase, terms: &Terms) -> BalancedPlan {
-    plan_offered(case, &tiers(&ALL), terms, &Reservations::default()).unwrap()
+    let plan = plan_offered(case, &tiers(&ALL), terms, &Reservations::default()).unwrap();
+    let (case, terms, adl_policy) = (case.clone(), Some(terms.clone()), String::new());
+    let decision = Decision { case, tiers: tiers(&ALL), adl_policy, terms, reservations: Reservations::default() };
+    let again: Decision = serde_json::from_str(&serde_json::to_string(&decision).unwrap()).unwrap();
+    assert_eq!(again.plan().unwrap(), plan);
+    plan
 }
 
 #[test]
