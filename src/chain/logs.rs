@@ -8,13 +8,13 @@ use super::{
     Rpc, RpcError,
     method::Method,
     rpc::Who,
-    wire::{WireLog, into_sorted_logs},
+    wire::{WireLog, WireReceipt, into_sorted_logs},
 };
 use crate::types::{B256, Log, LogFilter};
 
 impl Rpc {
     /// The logs of the block with this hash, in order. A node that does not know the block errs instead of answering
-    /// "none".
+    /// "none"; "none" that the block's own bloom contradicts is looked up in its receipts.
     pub async fn logs_of_block(&self, hash: B256, filter: &LogFilter) -> Result<Vec<Log>, RpcError> {
         // To a node, no address means every address.
         if filter.addresses.is_empty() {
@@ -22,7 +22,34 @@ impl Rpc {
         }
         let params = json!([{ "blockHash": hash, "address": filter.addresses }]);
         let ask = |who| self.logs_at(who, params.clone(), hash, filter).boxed();
-        self.agreed(Method::Logs, ask, Vec::eq).await
+        let logs = self.agreed(Method::Logs, ask, Vec::eq).await?;
+        match logs.is_empty() && self.blooms.speak_for(hash, filter) {
+            true => self.logs_of_receipts(hash, filter).await,
+            false => Ok(logs),
+        }
+    }
+
+    /// The same from the block's receipts. A node that does not offer them is believed.
+    async fn logs_of_receipts(&self, hash: B256, filter: &LogFilter) -> Result<Vec<Log>, RpcError> {
+        let receipts: Option<Vec<WireReceipt>> = match self.read(Method::BlockReceipts, json!([hash])).await {
+            Err(error) if error.is_answer() && !error.is_unknown_block() => {
+                tracing::debug!(%hash, %error, "an empty block may not be empty, and its receipts cannot be had");
+                return Ok(Vec::new());
+            }
+            answer => answer?,
+        };
+        let receipts = receipts.ok_or_else(|| RpcError::NotFound { what: format!("receipts of block {hash}") })?;
+        let logs = receipts.into_iter().flat_map(WireReceipt::into_logs).collect();
+        let mut logs = into_sorted_logs(logs, Method::BlockReceipts)?;
+        if logs.iter().any(|log| log.block_hash != hash) {
+            return Err(RpcError::malformed(Method::BlockReceipts, "receipts of another block"));
+        }
+        logs.retain(|log| wanted(log, filter));
+        if !logs.is_empty() {
+            tracing::warn!(%hash, logs = logs.len(), "a node shows no logs of a block that has some");
+            self.meter.disagreed();
+        }
+        Ok(logs)
     }
 
     async fn logs_at(&self, who: Who, params: Value, hash: B256, filter: &LogFilter) -> Result<Vec<Log>, RpcError> {

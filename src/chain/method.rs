@@ -6,6 +6,7 @@ pub(super) enum Method {
     ChainId,
     BlockByNumber,
     BlockByHash,
+    BlockReceipts,
     Logs,
     Call,
     Simulate,
@@ -21,10 +22,11 @@ pub(super) enum Method {
 }
 
 impl Method {
-    pub(super) const ALL: [Self; 15] = [
+    pub(super) const ALL: [Self; 16] = [
         Self::ChainId,
         Self::BlockByNumber,
         Self::BlockByHash,
+        Self::BlockReceipts,
         Self::Logs,
         Self::Call,
         Self::Simulate,
@@ -44,6 +46,7 @@ impl Method {
             Self::ChainId => "eth_chainId",
             Self::BlockByNumber => "eth_getBlockByNumber",
             Self::BlockByHash => "eth_getBlockByHash",
+            Self::BlockReceipts => "eth_getBlockReceipts",
             Self::Logs => "eth_getLogs",
             Self::Call => "eth_call",
             Self::Simulate => "eth_simulateV1",

@@ -5,6 +5,7 @@
 //! configured, state and logs that two nodes tell differently are an error; a URL's secrets are not printed.
 //! Must not: know a protocol, decide anything, sign, or touch the database.
 
+mod blooms;
 mod endpoint;
 mod error;
 mod heads;

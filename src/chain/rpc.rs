@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 
 use super::{
     Endpoint, HeadSignals, RpcError, RpcMeter, RpcSettings, Transport,
+    blooms::Blooms,
     endpoint::clean_text,
     method::Method,
     pool::{Node, Pool},
@@ -33,6 +34,7 @@ pub struct Rpc {
     pub(super) pool: Arc<Pool>,
     pub(super) settings: Arc<RpcSettings>,
     pub(super) meter: RpcMeter,
+    pub(super) blooms: Arc<Blooms>,
 }
 
 /// Which node is to answer.
@@ -76,7 +78,7 @@ impl Rpc {
             return Err(failure);
         }
         let pool = Arc::new(Pool::new(nodes, settings.chain_id));
-        Ok(Self { pool, settings: Arc::new(settings.clone()), meter })
+        Ok(Self { pool, settings: Arc::new(settings.clone()), meter, blooms: Arc::default() })
     }
 
     /// The chain that each node says it follows, in the order of the configuration.
@@ -108,7 +110,16 @@ impl Rpc {
 
     async fn head_of(&self, who: Who) -> Result<BlockRef, RpcError> {
         let block: Option<WireBlock> = self.read_from(who, Method::BlockByNumber, json!(["latest", false])).await?;
-        block.ok_or_else(|| RpcError::NotFound { what: "its latest block".to_owned() })?.into_ref(Method::BlockByNumber)
+        let block = block.ok_or_else(|| RpcError::NotFound { what: "its latest block".to_owned() })?;
+        self.noted(block, Method::BlockByNumber)
+    }
+
+    /// A block, with what it says of its logs kept for when they are asked for.
+    fn noted(&self, block: WireBlock, method: Method) -> Result<BlockRef, RpcError> {
+        if let Some((hash, bloom)) = block.bloom() {
+            self.blooms.remember(hash, bloom);
+        }
+        block.into_ref(method)
     }
 
     /// The heads of the other nodes, when it is time to compare; of those alone that answer quickly.
@@ -128,7 +139,7 @@ impl Rpc {
     /// The block at this height of the canonical chain, `None` where this node has none.
     pub async fn block_by_number(&self, number: u64) -> Result<Option<BlockRef>, RpcError> {
         let block: Option<WireBlock> = self.read(Method::BlockByNumber, json!([U64::from(number), false])).await?;
-        let block = block.map(|b| b.into_ref(Method::BlockByNumber)).transpose()?;
+        let block = block.map(|b| self.noted(b, Method::BlockByNumber)).transpose()?;
         match block {
             Some(b) if b.number != number => {
                 Err(RpcError::malformed(Method::BlockByNumber, "another block than asked for"))
@@ -140,7 +151,7 @@ impl Rpc {
     /// The block with this hash, `None` where this node has none. A block found this way need not be canonical.
     pub async fn block_by_hash(&self, hash: B256) -> Result<Option<BlockRef>, RpcError> {
         let block: Option<WireBlock> = self.read(Method::BlockByHash, json!([hash, false])).await?;
-        let block = block.map(|b| b.into_ref(Method::BlockByHash)).transpose()?;
+        let block = block.map(|b| self.noted(b, Method::BlockByHash)).transpose()?;
         match block {
             Some(b) if b.hash != hash => Err(RpcError::malformed(Method::BlockByHash, "another block than asked for")),
             block => Ok(block),

@@ -1,7 +1,7 @@
 //! The parts of a node's answers that are used. Other fields are ignored, so that chains with fields and transaction
 //! kinds of their own are read like any other.
 
-use alloy::primitives::{Address, B256, Bytes, U64, U128, U256};
+use alloy::primitives::{Address, B256, Bloom, Bytes, U64, U128, U256};
 use serde::Deserialize;
 
 use super::{Receipt, RpcError, SimulatedCall, method::Method};
@@ -14,9 +14,16 @@ pub(super) struct WireBlock {
     hash: B256,
     parent_hash: B256,
     timestamp: U256,
+    /// Some chains have none.
+    #[serde(default)]
+    logs_bloom: Option<Bloom>,
 }
 
 impl WireBlock {
+    pub(super) fn bloom(&self) -> Option<(B256, Bloom)> {
+        self.logs_bloom.map(|bloom| (self.hash, bloom))
+    }
+
     pub(super) fn into_ref(self, method: Method) -> Result<BlockRef, RpcError> {
         let timestamp =
             u64::try_from(self.timestamp).map_err(|_| RpcError::malformed(method, "timestamp beyond 64 bits"))?;
@@ -87,6 +94,10 @@ pub(super) struct WireReceipt {
 }
 
 impl WireReceipt {
+    pub(super) fn into_logs(self) -> Vec<WireLog> {
+        self.logs
+    }
+
     /// The receipt, or `None` while its transaction has no block.
     pub(super) fn into_receipt(self) -> Result<Option<Receipt>, RpcError> {
         let (Some(number), Some(hash)) = (self.block_number, self.block_hash) else { return Ok(None) };

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use alloy::signers::local::PrivateKeySigner;
 use prometheus::Registry;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{OVERLOADED, misbehaving, transfer};
 use crate::{
@@ -45,6 +45,50 @@ async fn another_node_answers_for_one_that_fails_and_keeps_on_answering() {
         assert_eq!(rpc.head().await.unwrap().number, 2);
     }
     assert_eq!(counted(&registry, "backstop_rpc_failovers_total"), 1, "it stays with the one that answers");
+}
+
+/// A node that has every block and shows no logs; with or without receipts.
+async fn forgetful(node: String, with_receipts: bool) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let answer = move |axum::Json(asked): axum::Json<Value>| async move {
+        let answer = |what: &str, value: Value| json!({ "jsonrpc": "2.0", "id": asked["id"], what: value });
+        match asked["method"].as_str().unwrap() {
+            "eth_getLogs" => axum::Json(answer("result", json!([]))),
+            "eth_getBlockReceipts" if !with_receipts => {
+                axum::Json(answer("error", json!({ "code": -32601, "message": "the method does not exist" })))
+            }
+            _ => {
+                let said = client.post(&node).json(&asked).send().await.unwrap();
+                axum::Json(serde_json::from_str(&said.text().await.unwrap()).unwrap())
+            }
+        }
+    };
+    let router = axum::Router::new().route("/", axum::routing::post(answer));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    url
+}
+
+#[tokio::test]
+async fn no_logs_of_a_block_whose_bloom_has_some_are_looked_up_in_its_receipts() {
+    let chain = TestChain::start().await;
+    let [ours, other] = [chain.deploy(NOTEBOOK).await, chain.deploy(NOTEBOOK).await];
+    chain.send_now(ours, word(&[5])).await;
+    let filter = |emitter| LogFilter::of([emitter]);
+    for (with_receipts, found) in [(true, 1), (false, 0)] {
+        let url = forgetful(chain.anvil.http_url(), with_receipts).await;
+        let (rpc, registry) = metered(&of(&[&url])).await;
+        let block = rpc.head().await.unwrap();
+        assert_eq!(rpc.logs_of_block(block.hash, &filter(ours)).await.unwrap().len(), found);
+        assert_eq!(counted(&registry, "backstop_rpc_disagreements_total"), found as u64);
+        assert!(
+            rpc.logs_of_block(block.hash, &filter(other)).await.unwrap().is_empty(),
+            "the bloom says nothing of it"
+        );
+        let unread = rpc.block_by_number(block.number - 1).await.unwrap().unwrap();
+        assert!(rpc.logs_of_block(unread.hash, &filter(ours)).await.unwrap().is_empty(), "nothing happened there");
+    }
 }
 
 #[tokio::test]

@@ -14,13 +14,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use futures_util::{StreamExt, stream};
 use serde::Serialize;
 use serde_json::json;
 
 use super::{
     super::{
+        daemon::Daemon,
         dice::Dice,
         postgres::{Durability, Shutdown, ThrowAwayPostgres},
     },
@@ -39,6 +40,8 @@ const LAST_BTC: u64 = 720;
 const LAST_SOL: u64 = 760;
 /// How long the daemon is waited for after each block while something may be broken.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// How long a replica may take to start.
+const STARTED_WITHIN: Duration = Duration::from_secs(30);
 /// Longer than a lease: after this a replica has taken over.
 const BEYOND_LEASE: Duration = Duration::from_millis(4_500);
 
@@ -197,7 +200,7 @@ async fn suffer(folder: PathBuf, run: &mut Run, mut dice: Dice) -> Result<Outcom
     world.front = Some(FaultyNode::start(world.anvil.http_url()).await?);
     let mut play = Play::begin(&world).await?;
     if run.replicas == 2 {
-        play.replica = Some(world.start_replica()?);
+        play.replica = Some(standing_by(world.start_replica()?).await?);
     }
     let mut ordeal = Ordeal { play, postgres: arena.postgres, dice };
     ordeal.play.down = true;
@@ -226,6 +229,17 @@ async fn suffer(folder: PathBuf, run: &mut Run, mut dice: Dice) -> Result<Outcom
     let outcome = play.end_as(None).await;
     drop(postgres);
     outcome
+}
+
+/// A replica that has started: one that finds no database says so and ends, as it should.
+async fn standing_by(mut replica: Daemon) -> Result<Daemon> {
+    let deadline = Instant::now() + STARTED_WITHIN;
+    while replica.readiness().await.is_none() {
+        replica.check_alive()?;
+        ensure!(Instant::now() < deadline, "the replica does not answer");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(replica)
 }
 
 /// A run in the middle of it.

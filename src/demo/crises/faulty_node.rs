@@ -1,7 +1,8 @@
-//! Stands between the daemon and its node and answers badly when told to: refuses, loses answers, throttles, delays, garbles.
+//! Stands between the daemon and its node and answers badly when told to: refuses, loses answers, throttles, delays, garbles,
+//! shows no logs.
 //!
 //! Invariants: what it forwards it forwards as it is; which request fares how is decided by a seed and the order of requests.
-//! Must not: answer what the node did not say.
+//! Must not: answer what a node would not say that fails or lags.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -17,6 +18,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use super::super::dice::Dice;
@@ -52,6 +54,8 @@ enum Fate {
     Delayed,
     /// Half of the answer.
     Garbled,
+    /// "None", where logs are asked for; else nothing is wrong.
+    Bare,
 }
 
 impl FaultyNode {
@@ -94,7 +98,7 @@ impl Desk {
         if dice.below(ONE_IN) > 0 {
             return Fate::Answered;
         }
-        dice.choose(&[Fate::Refused, Fate::Lost, Fate::Throttled, Fate::Delayed, Fate::Garbled])
+        dice.choose(&[Fate::Refused, Fate::Lost, Fate::Throttled, Fate::Delayed, Fate::Garbled, Fate::Bare])
     }
 }
 
@@ -104,6 +108,11 @@ async fn answer(State(desk): State<Desk>, body: Bytes) -> Response {
         Fate::Refused => return StatusCode::SERVICE_UNAVAILABLE.into_response(),
         Fate::Throttled => return (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, "1")]).into_response(),
         Fate::Delayed => tokio::time::sleep(DELAY).await,
+        Fate::Bare => {
+            if let Some(none) = no_logs(&body) {
+                return none;
+            }
+        }
         Fate::Answered | Fate::Lost | Fate::Garbled => {}
     }
     let asked = desk.client.post(&desk.node).header(header::CONTENT_TYPE, "application/json").body(body).send().await;
@@ -118,4 +127,11 @@ async fn answer(State(desk): State<Desk>, body: Bytes) -> Response {
         _ => said,
     };
     ([(header::CONTENT_TYPE, "application/json")], said).into_response()
+}
+
+/// The answer of a node that has a block and not yet its logs; `None` if it was asked something else.
+fn no_logs(asked: &[u8]) -> Option<Response> {
+    let asked: Value = serde_json::from_slice(asked).ok()?;
+    let none = json!({ "jsonrpc": "2.0", "id": asked["id"], "result": [] });
+    (asked["method"] == "eth_getLogs").then(|| axum::Json(none).into_response())
 }
