@@ -22,6 +22,7 @@ impl Config {
             faults.add("database.url", format!("\"{}\" is not a postgres:// URL; {mend}", self.database.url));
         }
         faults.outside("database.lease_seconds", self.database.lease_seconds, 2..=600);
+        faults.outside("database.keep_days", self.database.keep_days, 0..=36_500);
         faults.outside("database.connections_max", self.database.connections_max, 2..=200);
         for (key, seconds) in [
             ("ops.head_age_max_seconds", self.ops.head_age_max_seconds),

@@ -19,7 +19,7 @@ use std::{
 use anyhow::{Context, bail};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::{
     alerts::{Alert, AlertKey, AlertKind, AlertMetrics, AlertSettings, AlertSink, Alerts, Severity, WebhookSettings},
@@ -29,7 +29,7 @@ use crate::{
         self, Executor, ExecutorMetrics, ExecutorSettings, FeeSettings, Gate, GateSettings, PauseSwitch, SettleSettings,
     },
     indexer::{Indexer, IndexerMetrics, IndexerSettings},
-    journal::{CameBy, Journal, Tenure},
+    journal::{CameBy, Forgotten, Journal, Tenure},
     ops::{self, Control, Health, Limits, Metrics, OpsServer, Role},
     pipeline::{Pipeline, PipelineMetrics, PipelineSettings, PolicySettings},
     recovery::{Mode, Policy},
@@ -45,6 +45,9 @@ const RESTART_PAUSE: Duration = Duration::from_secs(10);
 const FAREWELL: Duration = Duration::from_secs(5);
 /// How often the journal is asked whether it is there.
 const PING_EVERY: Duration = Duration::from_secs(5);
+/// How often the journal is asked whether there is something to forget, and the pause between two pieces.
+const FORGET_EVERY: Duration = Duration::from_secs(3_600);
+const FORGET_PAUSE: Duration = Duration::from_secs(1);
 
 /// Connects to the database. The error names the key and the mend.
 pub async fn connect_journal(database: &config::Database) -> anyhow::Result<Journal> {
@@ -157,6 +160,10 @@ async fn run_deployments(config: &Config, shared: &Arc<Shared>, stop: &Cancellat
     }
     let names = config.enabled_deployments()?.into_keys().cloned().collect();
     tasks.spawn(watch_journal(Arc::clone(shared), names, stop.clone()));
+    if config.database.keep_days > 0 {
+        let keep = Duration::from_secs(u64::from(config.database.keep_days) * 86_400);
+        tasks.spawn(forget(shared.journal.clone(), keep, stop.clone()));
+    }
     while let Some(ended) = tasks.join_next().await {
         ended.context("a deployment's task")?;
     }
@@ -174,6 +181,27 @@ async fn watch_journal(shared: Arc<Shared>, names: Vec<DeploymentName>, stop: Ca
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(PING_EVERY) => {}
+        }
+    }
+}
+
+/// Lets the journal forget what is older than this, a piece at a time.
+async fn forget(journal: Journal, keep: Duration, stop: CancellationToken) {
+    loop {
+        let pause = match journal.forget(keep).await {
+            Ok(gone) if gone == Forgotten::default() => FORGET_EVERY,
+            Ok(gone) => {
+                debug!(?gone, "forgotten");
+                FORGET_PAUSE
+            }
+            Err(error) => {
+                warn!(%error, "nothing is forgotten");
+                FORGET_EVERY
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }

@@ -5,6 +5,7 @@ mod cache;
 mod episodes;
 mod leases;
 mod plans;
+mod retention;
 mod risk;
 mod schema;
 mod transactions;
