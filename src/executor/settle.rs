@@ -87,6 +87,19 @@ struct LaneReport {
     blind: bool,
 }
 
+/// Nonces that the journal holds as used for good and the chain does not: what is signed above them waits for ever.
+fn gap(open: &[UnsettledTransaction], lanes: &BTreeMap<Address, u64>) -> Option<String> {
+    lanes.iter().find_map(|(signer, lane)| {
+        let first = open.iter().filter(|transaction| transaction.signer == *signer).map(|one| one.nonce).min()?;
+        (*lane < first).then(|| {
+            format!(
+                "the chain waits for nonce {lane} of {signer}, and all below {first} are final in the journal: a \
+                 reorganisation went deeper than finality_depth_blocks"
+            )
+        })
+    })
+}
+
 impl<C: ChainPort, J: JournalPort> Executor<C, J> {
     /// Takes up what an earlier process left: gives up what was planned and never signed, then settles. Signed bytes
     /// that never left are sent, unchanged. To be called once, before anything else.
@@ -125,6 +138,7 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         }
         let open = self.parts.journal.unsettled_transactions(self.deployment.id).await?;
         self.remember(&open);
+        report.stuck = gap(&open, &lanes).or(report.stuck);
         self.tell(report);
         Ok(settled)
     }

@@ -21,6 +21,7 @@ use serde_json::json;
 
 use super::{
     super::{
+        config::FINALITY_DEPTH_BLOCKS,
         daemon::Daemon,
         dice::Dice,
         postgres::{Durability, Shutdown, ThrowAwayPostgres},
@@ -310,7 +311,8 @@ impl Ordeal<'_> {
                 Ok(())
             }
             Fault::ChainReorganised => {
-                let depth = 1 + self.dice.below(3);
+                // What is final does not come back: that much is the chain's promise.
+                let depth = 1 + self.dice.below(FINALITY_DEPTH_BLOCKS - 1);
                 self.play.world.anvil.reorg(depth).await?;
                 self.play.look_anew().await?;
                 self.blocks(2).await

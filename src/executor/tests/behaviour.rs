@@ -299,6 +299,19 @@ async fn a_reorganisation_takes_the_inclusion_back_and_the_same_bytes_go_again()
 }
 
 #[tokio::test]
+async fn a_reorganisation_beyond_finality_is_told_since_it_blocks_the_lane() {
+    let stage = Stage::new(&[500]);
+    let mut executor = stage.executor();
+    stage.turns(&mut executor, 5).await;
+    assert_eq!((stage.statuses(1), stage.raised(AlertKind::TransactionStuck)), (vec![ActionStatus::Final], 0));
+    stage.chain(|chain| chain.reorganise(5));
+    assert_eq!(stage.debt(1), U256::from(500));
+    stage.turns(&mut executor, 2).await;
+    assert_eq!(stage.debt(1), U256::from(500), "what is sent anew waits for the nonce below");
+    assert!(stage.raised(AlertKind::TransactionStuck) > 0);
+}
+
+#[tokio::test]
 async fn a_nonce_somebody_else_used_is_given_up_late_and_told() {
     let stage = Stage::new(&[500]);
     stage.chain(|chain| chain.mining_held = true);
