@@ -79,6 +79,11 @@ shared-backstop: ## Two deployments and one pool on a private chain: who paid fo
 	@tools/setup.sh rust anvil
 	$(CARGO) test --locked --test shared_recovery pool -- --nocapture
 
+.PHONY: screen
+screen: ## No unit missed over PAIRS=10000000 random moves of factors under units, with changes and reorganisations between
+	@tools/setup.sh rust
+	BACKSTOP_PAIRS=$(or $(PAIRS),10000000) $(CARGO) test --locked --lib -- --nocapture scanner::tests::following::no_unit
+
 CASES := 300000
 
 .PHONY: fuzz
@@ -97,6 +102,11 @@ test-contracts: ## Solidity tests, and that the committed artifacts come from th
 contracts: ## Rebuild contracts/artifacts from the sources
 	@tools/setup.sh anvil
 	node contracts/build.mjs
+
+.PHONY: bench
+bench: ## The scanner at UNITS=1000000: every sweep against a limit measured in the same run
+	@tools/setup.sh rust
+	$(CARGO) bench --locked --bench scanner -- --units $(or $(UNITS),1000000)
 
 .PHONY: bench-recovery
 bench-recovery: ## Deleveraging policies side by side on a generated crash; DATA=dir: on a recorded one

@@ -27,7 +27,7 @@ use crate::{
         BalancedPlan, Decision, Imbalance, Reservations, SegmentCase, Shortage, ShortageKind, Terms, Waterfall,
         Waterfalls, Waves,
     },
-    scanner::{Condition, Finding, ScanReport, scan},
+    scanner::{Condition, Finding, ScanReport, Scanner},
     types::{BlockRef, DeploymentName, I256, SegmentId, U256, UnitKey, math},
 };
 
@@ -47,6 +47,8 @@ pub(super) struct ActLoop {
     pub(super) health: DeploymentHealth,
     pub(super) meter: PipelineMeter,
     pub(super) episodes: Episodes,
+    /// Follows the snapshots.
+    pub(super) scanner: Scanner,
     /// Each unit's condition as the journal has it, the healthy ones left out; `None` until read.
     pub(super) conditions: Option<BTreeMap<UnitKey, Condition>>,
     /// Segments about which something was said in an earlier pass.
@@ -212,9 +214,9 @@ impl ActLoop {
         }
     }
 
-    fn scan(&self, snapshot: &Snapshot) -> ScanReport {
+    fn scan(&mut self, snapshot: &Snapshot) -> ScanReport {
         let started = Instant::now();
-        let report = scan(self.adapter.as_ref(), snapshot, &self.settings.scan);
+        let report = self.scanner.scan(self.adapter.as_ref(), snapshot);
         self.meter.scanned(&report, started.elapsed());
         debug!(
             deployment = %self.name, block = report.block.number, units = report.units, raised = report.raised,

@@ -36,7 +36,7 @@ use crate::{
     ops::{DeploymentHealth, Health},
     protocols::{Adapter, Guard},
     recovery::Waterfalls,
-    scanner::{ScanSettings, risk::RiskSettings},
+    scanner::{ScanSettings, Scanner, risk::RiskSettings},
     types::DeploymentName,
 };
 use concerns::Concerns;
@@ -137,6 +137,7 @@ impl<S: CacheStore> Pipeline<S> {
             episodes: episodes::Episodes::new(self.deployment, self.journal.clone()),
             name: self.name,
             deployment: self.deployment,
+            scanner: Scanner::new(self.settings.scan),
             settings: self.settings,
             waterfalls: self.waterfalls,
             adapter: self.adapter,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use imbl::OrdMap;
+use imbl::{OrdMap, ordmap::DiffItem};
 
 use super::{Change, Delta, Record, RecordKey, Unit};
 use crate::types::{BlockRef, UnitKey};
@@ -67,6 +67,20 @@ impl Book {
         self.units.len()
     }
 
+    /// The net change from this book to another one. Parts that both share are not looked at, so that between two snapshots
+    /// of one cache it costs what changed.
+    pub fn changes_to(&self, other: &Self) -> Delta {
+        let units = self.units.diff(&other.units).map(|item| {
+            let (key, before, after) = sides(item);
+            Change::Unit { key, before, after }
+        });
+        let records = self.records.diff(&other.records).map(|item| {
+            let (key, before, after) = sides(item);
+            Change::Record { key, before, after }
+        });
+        Delta { changes: units.chain(records).collect() }
+    }
+
     /// Moves the book forward by a delta, all of it or none.
     pub fn apply(&mut self, delta: &Delta) -> Result<(), BookError> {
         self.step(delta.changes.iter().map(Directed::forward))
@@ -129,6 +143,16 @@ fn replace<K: Ord + Clone, V: Clone>(map: &mut OrdMap<K, V>, key: &K, to: &Optio
     };
 }
 
+fn sides<K: Clone, V: Clone>(item: DiffItem<'_, '_, K, V>) -> (K, Option<V>, Option<V>) {
+    match item {
+        DiffItem::Add(key, after) => (key.clone(), None, Some(after.clone())),
+        DiffItem::Update { old: (key, before), new: (_, after) } => {
+            (key.clone(), Some(before.clone()), Some(after.clone()))
+        }
+        DiffItem::Remove(key, before) => (key.clone(), Some(before.clone()), None),
+    }
+}
+
 /// The cache at one block: what a scan, a plan and an explanation are all made from.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
@@ -182,7 +206,12 @@ mod tests {
                 book.apply(&delta).unwrap();
                 past.push((before, delta, book.clone()));
             }
+            let net = Book::default().changes_to(&book);
+            let mut rebuilt = Book::default();
+            rebuilt.apply(&net).unwrap();
+            prop_assert_eq!(&rebuilt, &book);
             for (before, delta, after) in past.into_iter().rev() {
+                prop_assert_eq!(&before.changes_to(&after), &delta);
                 prop_assert_eq!(&book, &after);
                 book.undo(&delta).unwrap();
                 prop_assert_eq!(&book, &before);

@@ -15,6 +15,7 @@ use proptest::{
 use super::Adapter;
 use crate::{
     positions::{Book, Snapshot},
+    scanner::{ScanReport, ScanSettings, Scanner, scan},
     types::{Address, B256, BlockRef, Bytes, CallOutcome, Log, U256, UnitKey},
 };
 
@@ -29,6 +30,8 @@ pub(super) struct Target<'a> {
     pub(super) words: Vec<B256>,
 }
 
+const SCAN: ScanSettings = ScanSettings { at_risk_health_factor_bps: 11_000 };
+
 /// A log as numbers: emitter, first topic, further topics, data words, bytes after them.
 type Said = (usize, usize, Vec<B256>, Vec<B256>, Vec<u8>);
 
@@ -42,9 +45,11 @@ impl Target<'_> {
         TestRunner::new(config)
             .run(&(logs, answers, vec(any::<u8>(), 0..100)), |(blocks, answers, revert)| {
                 let mut snapshot = self.snapshot.clone();
+                let mut scanner = Scanner::new(SCAN);
+                scanner.scan(self.adapter, &snapshot);
                 for said in blocks {
                     cases.set(cases.get() + 1);
-                    taken.set(taken.get() + u32::from(self.block(&mut snapshot, &said, &answers)?));
+                    taken.set(taken.get() + u32::from(self.block(&mut snapshot, &mut scanner, &said, &answers)?));
                 }
                 self.adapter.classify(&revert);
                 Ok(())
@@ -84,7 +89,13 @@ impl Target<'_> {
     }
 
     /// One block of logs with its reads; whether it was taken.
-    fn block(&self, snapshot: &mut Snapshot, said: &[Said], answers: &[CallOutcome]) -> Result<bool, TestCaseError> {
+    fn block(
+        &self,
+        snapshot: &mut Snapshot,
+        scanner: &mut Scanner,
+        said: &[Said],
+        answers: &[CallOutcome],
+    ) -> Result<bool, TestCaseError> {
         let BlockRef { number, timestamp, .. } = snapshot.block;
         let block = BlockRef { number: number + 1, timestamp: timestamp + 12, ..snapshot.block };
         let emitters = self.adapter.filter(&snapshot.book).addresses;
@@ -100,7 +111,8 @@ impl Target<'_> {
         prop_assert_eq!(&self.adapter.apply(&undone, &block, &logs).expect("taken before").delta, &applied.delta);
         self.read(&mut book, &block, answers);
         *snapshot = Snapshot { block, book };
-        self.value(snapshot);
+        let report = self.value(snapshot);
+        prop_assert_eq!(scanner.scan(self.adapter, snapshot).findings, report.findings, "who follows finds the same");
         Ok(true)
     }
 
@@ -129,7 +141,7 @@ impl Target<'_> {
     }
 
     /// Everything that looks at the state.
-    fn value(&self, snapshot: &Snapshot) {
+    fn value(&self, snapshot: &Snapshot) -> ScanReport {
         let units: Vec<UnitKey> = snapshot.book.units().map(|(key, _)| key.clone()).collect();
         self.adapter.probes(snapshot, &units);
         self.adapter.allowed_calls(&snapshot.book, Address::ZERO);
@@ -138,8 +150,8 @@ impl Target<'_> {
             let _ = self.adapter.planes(snapshot, unit);
             let _ = self.adapter.standing(snapshot, key, unit);
         }
-        let settings = crate::scanner::ScanSettings { at_risk_health_factor_bps: 11_000 };
-        let report = crate::scanner::scan(self.adapter, snapshot, &settings);
+        let report = scan(self.adapter, snapshot, &SCAN);
         self.adapter.cases(snapshot, &report, true);
+        report
     }
 }

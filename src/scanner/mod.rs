@@ -6,12 +6,16 @@
 //! with raised priority, never dropped, and never shortens the scan; the same snapshot gives the same report.
 //! Must not: decide or book money from a float, do I/O, read a clock, or know a protocol.
 
+pub mod columns;
+mod follow;
 pub mod risk;
 mod scan;
-mod screen;
+mod shape;
 #[cfg(test)]
 mod tests;
 mod valuation;
 
+pub use follow::Scanner;
 pub use scan::{Condition, Finding, ScanReport, ScanSettings, scan};
+pub use shape::{Bounds, Curve, Facet, Shape};
 pub use valuation::{DriverIndex, Drivers, FactorIndex, Factors, Planes, Slope, Standing, Unvalued, Valuation};

@@ -1,11 +1,11 @@
-//! One pass over a snapshot.
+//! What a pass over a snapshot finds.
 
 use std::cmp::Ordering;
 
 use alloy::primitives::{I256, U256};
 use serde::{Deserialize, Serialize};
 
-use super::{Standing, Unvalued, Valuation, screen::is_clear};
+use super::{Scanner, Standing, Unvalued, Valuation};
 use crate::{
     positions::Snapshot,
     types::{BlockRef, SegmentId, UnitKey, math},
@@ -87,33 +87,13 @@ pub struct ScanReport {
     pub raised: usize,
 }
 
-/// Looks at every unit of the snapshot.
-///
-/// Order of the findings: bankrupt by shortfall, largest first; liquidatable by surplus, most negative first; unknown;
-/// at risk by health factor, lowest first. Ties stand by unit key.
+/// Looks at every unit of the snapshot, once: see [`Scanner`].
 pub fn scan(valuation: &dyn Valuation, snapshot: &Snapshot, settings: &ScanSettings) -> ScanReport {
-    // Without factors nothing can be screened, so every unit is looked at exactly.
-    let factors = valuation.factors(snapshot).ok();
-    let (mut units, mut raised, mut findings) = (0, 0, Vec::new());
-    for (key, unit) in snapshot.book.units() {
-        units += 1;
-        let clear = factors.as_ref().is_some_and(|factors| {
-            let planes = valuation.planes(snapshot, unit);
-            planes.is_ok_and(|planes| is_clear(factors, &planes, settings.at_risk_health_factor_bps))
-        });
-        if clear {
-            continue;
-        }
-        raised += 1;
-        let standing = valuation.standing(snapshot, key, unit);
-        findings.extend(classify(key, unit.segment, standing, settings));
-    }
-    findings.sort_by(rank);
-    ScanReport { block: snapshot.block, findings, units, raised }
+    Scanner::new(*settings).scan(valuation, snapshot)
 }
 
 /// The finding of an exact standing, `None` for a healthy unit.
-fn classify(
+pub(super) fn classify(
     key: &UnitKey,
     segment: SegmentId,
     standing: Result<Standing, Unvalued>,
@@ -172,7 +152,7 @@ fn health_factor_bps(standing: &Standing) -> Option<I256> {
 }
 
 /// Worst first.
-fn rank(a: &Finding, b: &Finding) -> Ordering {
+pub(super) fn rank(a: &Finding, b: &Finding) -> Ordering {
     let within = match a.condition {
         Condition::Bankrupt => a.equity.cmp(&b.equity),
         Condition::Liquidatable => a.surplus.cmp(&b.surplus),

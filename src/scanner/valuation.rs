@@ -2,8 +2,9 @@
 
 use alloy::primitives::{I256, U256};
 
+use super::Shape;
 use crate::{
-    positions::{Snapshot, Unit},
+    positions::{Record, RecordKey, Snapshot, Unit},
     types::UnitKey,
 };
 
@@ -108,6 +109,19 @@ pub trait Valuation {
     /// `rounding` plus the f64 error that the screen itself bounds from the precision stated at [`Factors`] and
     /// [`Planes`]. The screen for units at risk also takes the maintenance margin to be equity less surplus.
     fn planes(&self, snapshot: &Snapshot, unit: &Unit) -> Result<Planes, Unvalued>;
+
+    /// What the screen keeps of a unit: its planes, or more than one, or bent ones, or none. Good until the unit changes, a
+    /// factor leaves the shape's bounds, starts or stops being zero or a number, or a record changes that
+    /// [`Self::reshapes`]. Over that time `rounding` may grow with the factors, and no faster.
+    fn shape(&self, snapshot: &Snapshot, unit: &Unit) -> Result<Shape, Unvalued> {
+        self.planes(snapshot, unit).map(Shape::linear)
+    }
+
+    /// Whether this change of a record can change the shape of units that did not change themselves, otherwise than by the
+    /// values of factors. It always can as far as the scanner knows; who says no spares it looking at every unit again.
+    fn reshapes(&self, _key: &RecordKey, _before: Option<&Record>, _after: Option<&Record>) -> bool {
+        true
+    }
 
     /// The unit's exact standing, equal to the protocol's own view at the snapshot's block.
     fn standing(&self, snapshot: &Snapshot, key: &UnitKey, unit: &Unit) -> Result<Standing, Unvalued>;

@@ -48,7 +48,7 @@ use super::{
     Refusal, RoleCheck, records,
 };
 use crate::{
-    positions::{Book, Delta, Snapshot, Unit},
+    positions::{Book, Delta, Record, RecordKey, Snapshot, Unit},
     recovery::{Effect, SegmentCase, Step, Tier},
     scanner::{Drivers, Factors, Planes, ScanReport, Standing, Unvalued, Valuation},
     types::{Address, B256, BlockRef, Call, CallOutcome, Log, LogFilter, SegmentId, U256, UnitKey},
@@ -126,6 +126,10 @@ impl Valuation for AaveV3 {
 
     fn planes(&self, snapshot: &Snapshot, unit: &Unit) -> Result<Planes, Unvalued> {
         screen::planes(snapshot, unit)
+    }
+
+    fn reshapes(&self, key: &RecordKey, before: Option<&Record>, after: Option<&Record>) -> bool {
+        screen::reshapes(key, before, after)
     }
 
     fn standing(&self, snapshot: &Snapshot, _key: &UnitKey, unit: &Unit) -> Result<Standing, Unvalued> {

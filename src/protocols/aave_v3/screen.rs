@@ -23,8 +23,8 @@ use super::{
     state::{self, Category, Reserve},
 };
 use crate::{
-    positions::{LegKind, Snapshot, Unit},
-    protocols::records,
+    positions::{LegKind, Record, RecordKey, Snapshot, Unit},
+    protocols::records::{self, Stored},
     scanner::{DriverIndex, Drivers, FactorIndex, Factors, Planes, Unvalued},
     types::U256,
 };
@@ -82,6 +82,12 @@ pub(super) fn drivers(snapshot: &Snapshot) -> Result<Drivers, Unvalued> {
     Ok(drivers)
 }
 
+/// Factors of categories stand after those of all reserves, and which of them a holding reads is the category's to say.
+pub(super) fn reshapes(key: &RecordKey, before: Option<&Record>, after: Option<&Record>) -> bool {
+    let came_or_went = before.is_some() != after.is_some();
+    key.kind == Category::KIND || (key.kind == Reserve::KIND && came_or_went)
+}
+
 /// A unit's planes over [`factors`].
 pub(super) fn planes(snapshot: &Snapshot, unit: &Unit) -> Result<Planes, Unvalued> {
     let (flags, category) = margin::mode(snapshot, unit)?;
@@ -106,7 +112,7 @@ pub(super) fn planes(snapshot: &Snapshot, unit: &Unit) -> Result<Planes, Unvalue
 
 /// Reserve numbers in use, as a bound.
 fn slots(snapshot: &Snapshot) -> u32 {
-    let numbers = snapshot.book.records_of(<Reserve as records::Stored>::KIND);
+    let numbers = snapshot.book.records_of(Reserve::KIND);
     numbers.filter_map(|(key, _)| records::number::<u32>(key.id)).max().map_or(0, |last| last + 1)
 }
 

@@ -23,7 +23,8 @@ use super::{
     state::{self, Market},
 };
 use crate::{
-    positions::{Snapshot, Unit},
+    positions::{Record, RecordKey, Snapshot, Unit},
+    protocols::records::Stored,
     scanner::{DriverIndex, Drivers, FactorIndex, Factors, Planes, Unvalued},
     types::U256,
 };
@@ -70,6 +71,12 @@ pub(super) fn drivers(settings: &Settings, snapshot: &Snapshot) -> Drivers {
     let of_collateral = |slot: usize| u32::try_from(slot / 2).ok().filter(|_| slot.is_multiple_of(2)).map(DriverIndex);
     drivers.slopes = Drivers::proportional(&factors, of_collateral);
     drivers
+}
+
+/// A market's terms never change once it is there, and nothing else says what a holding reads.
+pub(super) fn reshapes(key: &RecordKey, before: Option<&Record>, after: Option<&Record>) -> bool {
+    let came_or_went = before.is_some() != after.is_some();
+    key.kind == Market::KIND && came_or_went
 }
 
 /// A unit's planes over [`factors`].

@@ -39,7 +39,7 @@ use super::{
     Adapter, Applied, ApplyError, BuildError, ContractCheck, Manifest, Parties, Probe, Refusal, RoleCheck, Shock,
 };
 use crate::{
-    positions::{Book, Snapshot, Unit},
+    positions::{Book, Record, RecordKey, Snapshot, Unit},
     recovery::{Effect, SegmentCase, Step, Tier},
     scanner::{Drivers, Factors, Planes, ScanReport, Standing, Unvalued, Valuation},
     types::{Address, B256, BlockRef, Call, Log, LogFilter, SegmentId, UnitKey},
@@ -80,6 +80,10 @@ impl Valuation for ReferenceVenue {
 
     fn planes(&self, snapshot: &Snapshot, unit: &Unit) -> Result<Planes, Unvalued> {
         screen::planes(snapshot, unit)
+    }
+
+    fn reshapes(&self, key: &RecordKey, before: Option<&Record>, after: Option<&Record>) -> bool {
+        screen::reshapes(key, before, after)
     }
 
     fn standing(&self, snapshot: &Snapshot, _key: &UnitKey, unit: &Unit) -> Result<Standing, Unvalued> {

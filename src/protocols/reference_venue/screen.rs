@@ -21,7 +21,8 @@ use super::{
     state::{self, Market},
 };
 use crate::{
-    positions::{Snapshot, Unit},
+    positions::{Record, RecordKey, Snapshot, Unit},
+    protocols::records::Stored,
     scanner::{DriverIndex, Drivers, FactorIndex, Factors, Planes, Slope, Unvalued},
     types::{Address, I256, MarketId, U256, math},
 };
@@ -79,6 +80,12 @@ pub(super) fn drivers(snapshot: &Snapshot) -> Result<Drivers, Unvalued> {
         }
     }
     Ok(drivers)
+}
+
+/// A market keeps its ordinal for good, and nothing else says which factors a position reads.
+pub(super) fn reshapes(key: &RecordKey, before: Option<&Record>, after: Option<&Record>) -> bool {
+    let came_or_went = before.is_some() != after.is_some();
+    key.kind == Market::KIND && came_or_went
 }
 
 /// A unit's planes over [`factors`].

@@ -46,7 +46,7 @@ use super::{
     Adapter, Applied, ApplyError, BuildError, ContractCheck, Guard, GuardCheck, Manifest, Parties, Probe, Read, Refusal,
 };
 use crate::{
-    positions::{Book, Delta, Snapshot, Unit},
+    positions::{Book, Delta, Record, RecordKey, Snapshot, Unit},
     recovery::{Effect, SegmentCase, Step, Tier},
     scanner::{Drivers, Factors, Planes, ScanReport, Standing, Unvalued, Valuation},
     types::{Address, B256, BlockRef, Call, CallOutcome, Log, LogFilter, SegmentId, UnitKey},
@@ -122,6 +122,10 @@ impl Valuation for Venus {
 
     fn planes(&self, snapshot: &Snapshot, unit: &Unit) -> Result<Planes, Unvalued> {
         screen::planes(snapshot, unit)
+    }
+
+    fn reshapes(&self, key: &RecordKey, before: Option<&Record>, after: Option<&Record>) -> bool {
+        screen::reshapes(key, before, after)
     }
 
     fn standing(&self, snapshot: &Snapshot, key: &UnitKey, unit: &Unit) -> Result<Standing, Unvalued> {

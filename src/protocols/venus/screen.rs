@@ -16,10 +16,10 @@
 use super::{
     account::Account,
     margin::{At, MarketNow},
-    state::{self, Listing},
+    state::{self, Listing, Numbered, Stored},
 };
 use crate::{
-    positions::{Snapshot, Unit},
+    positions::{Record, RecordKey, Snapshot, Unit},
     scanner::{DriverIndex, Drivers, FactorIndex, Factors, Planes, Unvalued},
     types::U256,
 };
@@ -66,6 +66,12 @@ pub(super) fn drivers(snapshot: &Snapshot) -> Drivers {
     let driver_of = |slot: usize| u32::try_from(slot / 2).ok().map(DriverIndex);
     drivers.slopes = Drivers::proportional(&factors, driver_of);
     drivers
+}
+
+/// A listing says whether an account's balance counts, and a number which market's it is.
+pub(super) fn reshapes(key: &RecordKey, before: Option<&Record>, after: Option<&Record>) -> bool {
+    let changed = before != after;
+    changed && [Listing::KIND, Numbered::KIND].contains(&key.kind)
 }
 
 /// An account's planes over [`factors`].

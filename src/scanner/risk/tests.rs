@@ -6,34 +6,17 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     positions::{Book, Draft, Snapshot, Unit},
-    scanner::{Condition, DriverIndex, Drivers, FactorIndex, Factors, Planes, Standing, Unvalued, Valuation},
+    scanner::{
+        Condition, DriverIndex, Drivers, FactorIndex, Factors, Planes, Standing, Unvalued, Valuation, tests::dice::Dice,
+    },
     types::{BlockRef, SegmentId, UnitKey},
 };
 
-/// A sequence of numbers that is the same in every run (SplitMix64).
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    /// Box and Muller.
-    fn normal(&mut self) -> f64 {
-        let (a, b) = (1.0 - self.next(), self.next());
-        (-2.0 * a.ln()).sqrt() * (std::f64::consts::TAU * b).cos()
-    }
-
-    /// Student's with a whole number of degrees of freedom, scaled to variance 1: its scale is drawn once.
-    fn scale(&mut self, freedom: Option<u32>) -> f64 {
-        let Some(freedom) = freedom else { return 1.0 };
-        let chi: f64 = (0..freedom).map(|_| self.normal().powi(2)).sum();
-        (f64::from(freedom - 2) / chi).sqrt()
-    }
+/// Student's with a whole number of degrees of freedom, scaled to variance 1: its scale is drawn once.
+fn scale(dice: &mut Dice, freedom: Option<u32>) -> f64 {
+    let Some(freedom) = freedom else { return 1.0 };
+    let chi: f64 = (0..freedom).map(|_| dice.normal().powi(2)).sum();
+    (f64::from(freedom - 2) / chi).sqrt()
 }
 
 /// Two prices; units that hold so much of each, with so much beside it, at a maintenance margin of 10 %.
@@ -118,7 +101,7 @@ fn chance_and_loss_are_those_of_simulated_paths() {
         let (mut touched, mut lost) = (0u32, 0.0);
         let step = 0.02 * 2.0 / f64::from(STEPS).sqrt();
         for _ in 0..PATHS {
-            let scale = dice.scale(freedom) * step;
+            let scale = scale(&mut dice, freedom) * step;
             let (mut moved, mut touches) = ([0.0; 2], false);
             for _ in 0..STEPS {
                 let (a, b) = (dice.normal(), dice.normal());
@@ -167,7 +150,7 @@ fn volatility_correlation_and_tail_are_found_again() {
         let mut drivers = Desk(vec![]).drivers(&Desk(vec![]).snapshot()).unwrap();
         let mut moves = Moves::default();
         for n in 0..20_000u64 {
-            let (scale, a, b) = (dice.scale(freedom), dice.normal(), dice.normal());
+            let (scale, a, b) = (scale(&mut dice, freedom), dice.normal(), dice.normal());
             drivers.prices[0] *= 1.0 + 0.001 * scale * a;
             drivers.prices[1] *= 1.0 + 0.002 * scale * (0.8 * a + 0.6 * b);
             assert!(moves.observe(1_000 + 60 * n, &drivers, &settings));

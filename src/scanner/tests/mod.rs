@@ -1,6 +1,10 @@
 //! The scan against an exact double: a made-up perp venue in big integers, with figures up to 10³⁰ and 64 legs, most of
 //! its units within a few token units of a threshold.
 
+mod bent;
+pub(super) mod dice;
+mod following;
+
 use std::collections::BTreeSet;
 
 use alloy::primitives::{Address, B256, I256, U256};
@@ -8,7 +12,7 @@ use proptest::prelude::*;
 
 use super::{
     Condition, DriverIndex, Drivers, FactorIndex, Factors, Finding, Planes, ScanSettings, Slope, Standing, Unvalued,
-    Valuation, scan, screen::is_clear,
+    Valuation, scan,
 };
 use crate::{
     positions::{Book, Leg, LegKind, Snapshot, Unit},
@@ -233,16 +237,6 @@ proptest! {
         prop_assert!(report.findings.is_sorted_by(in_order));
         prop_assert_eq!(scan(&venue, &snapshot, &SETTINGS).findings, report.findings);
     }
-
-    /// The screen on its own: clearing a unit that is not healthy would be a miss.
-    #[test]
-    fn the_screen_never_clears_a_unit_that_is_not_healthy(venue in venue(), shape in shape()) {
-        let unit = unit(&venue, 1, &shape);
-        let snapshot = snapshot([unit.clone()]);
-        let planes = venue.planes(&snapshot, &unit).unwrap();
-        let clear = is_clear(&venue.factors(&snapshot).unwrap(), &planes, SETTINGS.at_risk_health_factor_bps);
-        prop_assert!(!clear || expected(&venue.exact(&unit)) == Condition::Healthy);
-    }
 }
 
 fn one_market(price: i128) -> FakeVenue {
@@ -277,18 +271,4 @@ fn a_unit_without_a_value_is_reported_between_liquidatable_and_at_risk() {
     assert_eq!(report.findings[3].unknown_reason.as_deref(), Some("missing price"));
     assert_eq!(report.findings[4].health_factor_bps, Some(i(11_000)));
     assert_eq!(report.findings[0].health_factor_bps, Some(i(-1_800)), "rounded down");
-}
-
-#[test]
-fn what_the_screen_cannot_decide_is_raised() {
-    let factors = Factors { names: vec![], equity: vec![1.0], maintenance: vec![1.0] };
-    let holding =
-        |index, quantity| Planes { constant: 1.0, holdings: vec![(FactorIndex(index), quantity)], rounding: 0.0 };
-    assert!(is_clear(&factors, &holding(0, 1.0), 12_000));
-    for planes in [holding(1, 1.0), holding(0, f64::NAN), holding(0, f64::INFINITY), holding(0, f64::MAX)] {
-        let factors = Factors { equity: vec![2.0], ..factors.clone() };
-        assert!(!is_clear(&factors, &planes, 12_000), "{planes:?} was cleared");
-    }
-    assert!(!is_clear(&factors, &Planes { rounding: f64::NAN, ..holding(0, 1.0) }, 12_000));
-    assert!(!is_clear(&factors, &Planes { rounding: -1.0, ..holding(0, 1.0) }, 12_000));
 }
