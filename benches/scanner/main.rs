@@ -8,6 +8,7 @@
 
 mod naive;
 mod population;
+mod restart;
 
 use std::{
     hint::black_box,
@@ -29,6 +30,7 @@ use backstop::{
 use crate::{
     naive::Naive,
     population::{Dice, FACTORS, factors, key, move_factor, shape, unit},
+    restart::restart,
 };
 
 /// The default of `scanner.at_risk_health_factor_bps`.
@@ -72,6 +74,27 @@ fn main() -> Result<()> {
     let (of_sweep, of_tick) = exponents(units);
     figures.at_most("scanner_full_sweep_exponent", of_sweep, 1.2);
     figures.at_most("scanner_tick_exponent", of_tick, 1.0);
+    let restart = restart(&market.units, |book| {
+        let mut store = Store::with_room_for(book.unit_count(), &market.factors, AT_RISK_BPS);
+        book.units().for_each(|(key, unit)| store.put(Held::of(key, unit), Some(&shape(unit))));
+        black_box(store.columns().sweep(SHARE).len());
+    })?;
+    println!(
+        "through Postgres: written at checkpoints in {:.1} s, read and scannable in {:.1} s; the same {:.0} MB copied out in \
+         {:.1} s and in again in {:.1} s",
+        restart.written.as_secs_f64(),
+        restart.ready.as_secs_f64(),
+        restart.bytes as f64 / 1e6,
+        restart.copied_out.as_secs_f64(),
+        restart.copied_in.as_secs_f64()
+    );
+    let (through, copied) = (restart.written + restart.ready, restart.copied_in + restart.copied_out);
+    figures.at_most("scanner_snapshot_to_postgres_and_back_over_copying_ratio", ratio(through, copied), 3.0);
+    figures.at_most(
+        "scanner_restart_until_ready_over_copying_out_ratio",
+        ratio(restart.ready, restart.copied_out),
+        3.0,
+    );
     println!(
         "\nfull sweep {:.2} ms; the naive pass takes {:.1} times as long",
         milliseconds(sweep),

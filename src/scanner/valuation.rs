@@ -60,6 +60,18 @@ impl Drivers {
         let slope = |(slot, (&equity, &maintenance))| Some(Slope { driver: driver_of(slot)?, equity, maintenance });
         planes.map(slope).collect()
     }
+
+    /// The factors after each price moved by this part of itself.
+    pub fn moved(&self, factors: &Factors, moves: &[f64]) -> Factors {
+        let mut moved = factors.clone();
+        for (slot, slope) in self.slopes.iter().enumerate() {
+            let Some(slope) = slope else { continue };
+            let by = moves[slope.driver.0 as usize];
+            moved.equity[slot] += slope.equity * by;
+            moved.maintenance[slot] += slope.maintenance * by;
+        }
+        moved
+    }
 }
 
 /// What a factor changes by when its price moves by a part of itself: `slope · move`, exactly, on either plane.

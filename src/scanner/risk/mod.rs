@@ -11,7 +11,9 @@
 mod exposure;
 mod measures;
 mod moves;
+mod options;
 mod report;
+mod screened;
 mod stress;
 mod tail;
 #[cfg(test)]
@@ -20,6 +22,7 @@ mod tests;
 pub use exposure::{Concentration, Delta, Exposed, Exposures};
 pub use measures::{AtHorizon, Likelihood, UnitRisk};
 pub use moves::{Model, Moves, MovesSettings};
+pub use options::EuropeanOption;
 pub use report::{GridRow, HorizonTotal, RiskReport, RiskSettings, Runway, Volatility, assess};
 pub use stress::{Depth, SegmentStress, Stressed, runways, stress};
 pub use tail::Tail;

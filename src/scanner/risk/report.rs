@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::{
     Concentration, Depth, Exposures, Model, Moves, MovesSettings, SegmentStress, Tail, UnitRisk,
     measures::{Likelihood, Rank, per_day},
-    runways, stress,
+    runways,
+    screened::Screened,
+    stress,
 };
 use crate::{
     positions::Snapshot,
@@ -149,8 +151,13 @@ pub fn assess(
     let depth = &settings.notional_of_one_percent;
     let concentrations = exposures.concentrations();
     let steps = |sign: f64| (1..=RUNWAY_STEPS).map(move |percent| sign * f64::from(percent) / 100.0);
-    let falls = runways(&exposures, funds, depth, steps(-1.0));
-    let rises = runways(&exposures, funds, depth, steps(1.0));
+    let [falls, rises] = if depth.is_empty() {
+        // nothing cascades, so all steps can be looked at together
+        let columns = Screened::of(valuation, snapshot)?;
+        [-1.0, 1.0].map(|sign| columns.runways(funds, steps(sign)))
+    } else {
+        [-1.0, 1.0].map(|sign| runways(&exposures, funds, depth, steps(sign)))
+    };
     let runway = |(segment, fund): (&SegmentId, &f64)| {
         (*segment, Runway { fund: *fund, fall: falls.get(segment).copied(), rise: rises.get(segment).copied() })
     };

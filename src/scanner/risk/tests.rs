@@ -1,5 +1,7 @@
 //! The measures against simulated paths, against published figures and against each other.
 
+use std::collections::BTreeMap;
+
 use alloy::primitives::{Address, B256, I256, U256};
 use proptest::prelude::*;
 
@@ -290,5 +292,25 @@ proptest! {
         let total = stressed.total();
         prop_assert_eq!((total.liquidatable, total.bankrupt), (expected.liquidatable, expected.bankrupt));
         prop_assert!((total.bad_debt - expected.bad_debt).abs() < 1e-6);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    /// All steps at once in columns, or one after the other as a cascade that nothing feeds: the same runways.
+    #[test]
+    fn both_ways_to_a_runway_agree(
+        units in prop::collection::vec((-50i32..50, -50i32..50, 0i32..4_000), 1..40), fund in 0i32..20_000,
+    ) {
+        let of = |(first, second, beside): (i32, i32, i32)| {
+            let debt = f64::from(first) * PRICES[0] + f64::from(second) * PRICES[1];
+            // a quarter beside the point, so that no step falls on a rounding
+            (f64::from(first), f64::from(second), f64::from(beside) - debt + 0.25)
+        };
+        let desk = Desk(units.into_iter().map(of).collect());
+        let funds = BTreeMap::from([(SegmentId(1), f64::from(fund) + 0.125)]);
+        let steps = || (1..=99).map(|percent| -f64::from(percent) / 100.0);
+        let together = screened::Screened::of(&desk, &desk.snapshot()).unwrap().runways(&funds, steps());
+        prop_assert_eq!(together, runways(&desk.exposures(), &funds, &Depth::new(), steps()));
     }
 }
