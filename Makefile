@@ -105,7 +105,7 @@ contracts: ## Rebuild contracts/artifacts from the sources
 
 .PHONY: bench
 bench: ## The scanner at UNITS=1000000: every sweep against a limit measured in the same run
-	@tools/setup.sh rust
+	@tools/setup.sh rust postgres
 	$(CARGO) bench --locked --bench scanner -- --units $(or $(UNITS),1000000)
 
 .PHONY: bench-recovery
