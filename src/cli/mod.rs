@@ -13,6 +13,7 @@ mod plan;
 mod replay;
 mod scan;
 mod scenarios;
+mod snapshot;
 mod table;
 mod why;
 
@@ -55,6 +56,8 @@ enum Command {
     Scan(scan::ScanArgs),
     /// Show what a shock would do to all accounts together, cascades included.
     Stress(scan::StressArgs),
+    /// Save the cache of a deployment to a file, which scan and stress take with --snapshot.
+    Snapshot(snapshot::SnapshotArgs),
     /// Make the plans of an episode again and hold them against what was written then.
     Replay(replay::ReplayArgs),
     /// Show crises, newest first; of one of them who lost what, for whom and why.
@@ -142,6 +145,7 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Plan(args) => plan::plan(&args).await,
         Command::Scan(args) => scan::scan_now(&args).await,
         Command::Stress(args) => scan::stress_now(&args).await,
+        Command::Snapshot(args) => snapshot::save(&args).await,
         Command::Replay(args) => replay::replay(&args).await,
         Command::Episodes(args) => episodes::episodes(&args).await,
         Command::Health { url } => health(&url).await,

@@ -1,13 +1,18 @@
 //! `backstop scan` and `backstop stress`: what may happen next, from the cache as the daemon keeps it. Both send nothing and
 //! write nothing.
 
-use std::{collections::BTreeMap, str::FromStr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::Arc,
+};
 
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use serde_json::json;
 
-use super::{ConfigArgs, table::table};
+use super::{ConfigArgs, snapshot::Saved, table::table};
 use crate::{
     config::{Config, Deployment},
     journal::Journal,
@@ -30,6 +35,9 @@ pub(super) struct ScanArgs {
     /// Only this deployment.
     #[arg(long)]
     deployment: Option<DeploymentName>,
+    /// Of a file that `backstop snapshot` wrote, not of the database.
+    #[arg(long, value_name = "FILE")]
+    snapshot: Option<PathBuf>,
     /// So many accounts, those to look at first.
     #[arg(long, value_name = "ACCOUNTS")]
     top: Option<usize>,
@@ -45,6 +53,9 @@ pub(super) struct StressArgs {
     /// Only this deployment.
     #[arg(long)]
     deployment: Option<DeploymentName>,
+    /// Of a file that `backstop snapshot` wrote, not of the database.
+    #[arg(long, value_name = "FILE")]
+    snapshot: Option<PathBuf>,
     /// What moves: -30% moves all prices, ETH=-30% or 2=-30% moves one; repeat it for several, the last one counts.
     #[arg(long = "shock", value_name = "[PRICE=]PERCENT", allow_hyphen_values = true, required = true)]
     shocks: Vec<Shock>,
@@ -88,14 +99,18 @@ struct Cached {
 }
 
 impl Cached {
-    async fn load(journal: &Journal, name: &DeploymentName, deployment: &Deployment) -> anyhow::Result<Option<Self>> {
+    fn of(name: &DeploymentName, deployment: &Deployment, snapshot: Snapshot, moves: Moves) -> anyhow::Result<Self> {
         let settings = serde_json::Value::Object(deployment.protocol.settings.clone());
         let adapter = protocols::adapter(&deployment.protocol.adapter, settings)
             .with_context(|| format!("deployments.{name}.protocol"))?;
+        Ok(Self { adapter, snapshot, moves, settings: deployment.risk.clone() })
+    }
+
+    async fn load(journal: &Journal, name: &DeploymentName, deployment: &Deployment) -> anyhow::Result<Option<Self>> {
         let Some(row) = journal.deployment_by_name(name).await? else { return Ok(None) };
         let Some((block, book)) = journal.load_cache(row.id).await? else { return Ok(None) };
         let moves = journal.risk_moves(row.id).await?.unwrap_or_default();
-        Ok(Some(Self { adapter, snapshot: Snapshot { block, book }, moves, settings: deployment.risk.clone() }))
+        Self::of(name, deployment, Snapshot { block, book }, moves).map(Some)
     }
 
     fn exact(&self, deployment: &Deployment) -> ScanReport {
@@ -104,11 +119,20 @@ impl Cached {
     }
 }
 
-/// The wanted deployments that have a cache.
+/// The wanted deployments that have a cache, or the one that was saved to this file.
 async fn caches<'c>(
     config: &'c Config,
     only: Option<&DeploymentName>,
+    saved: Option<&Path>,
 ) -> anyhow::Result<Vec<(&'c DeploymentName, &'c Deployment, Cached)>> {
+    if let Some(path) = saved {
+        let mut saved = Saved::read(path)?;
+        let of = config.deployments.iter().find(|(name, _)| **name == saved.deployment);
+        let (name, deployment) =
+            of.with_context(|| format!("{} is of {}, which is not configured", path.display(), saved.deployment))?;
+        let snapshot = saved.snapshot();
+        return Ok(vec![(name, deployment, Cached::of(name, deployment, snapshot, saved.moves)?)]);
+    }
     let journal = run::open_journal(&config.database).await?;
     let mut found = Vec::new();
     for (name, deployment) in config.deployments.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {
@@ -124,7 +148,7 @@ async fn caches<'c>(
 
 pub(super) async fn scan_now(args: &ScanArgs) -> anyhow::Result<()> {
     let config = args.config.load()?;
-    for (name, deployment, mut cached) in caches(&config, args.deployment.as_ref()).await? {
+    for (name, deployment, mut cached) in caches(&config, args.deployment.as_ref(), args.snapshot.as_deref()).await? {
         cached.settings.watched_max = args.top.unwrap_or(cached.settings.watched_max);
         let exact = cached.exact(deployment);
         let funds = fund_means(cached.adapter.as_ref(), &cached.snapshot);
@@ -236,7 +260,7 @@ fn time(seconds: f64) -> String {
 
 pub(super) async fn stress_now(args: &StressArgs) -> anyhow::Result<()> {
     let config = args.config.load()?;
-    for (name, _, cached) in caches(&config, args.deployment.as_ref()).await? {
+    for (name, _, cached) in caches(&config, args.deployment.as_ref(), args.snapshot.as_deref()).await? {
         let adapter = cached.adapter.as_ref();
         let exposures = Exposures::of(adapter, &cached.snapshot)
             .with_context(|| format!("{name}: its accounts cannot be valued"))?;

@@ -383,6 +383,13 @@ pub enum Signer {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         password_file: Option<PathBuf>,
     },
+    /// With another process that answers `eth_signTransaction`, as Web3Signer does.
+    Remote {
+        /// Where it listens, http or https.
+        url: SecretUrl,
+        /// The key's address.
+        address: Address,
+    },
 }
 
 impl Config {

@@ -216,7 +216,7 @@ const FAULTS: &[(&str, &str)] = &[
     ),
     (
         "deployments.eth.executor.signer.kind = 'paper'",
-        "config: deployments.eth.executor.signer.kind: unknown word \"paper\"; write one of: watch, env, key_file, keystore",
+        "config: deployments.eth.executor.signer.kind: unknown word \"paper\"; write one of: watch, env, key_file, keystore, remote",
     ),
     (
         "[deployments.eth.executor]\nsigner = 5",
@@ -285,6 +285,13 @@ fn a_live_deployment_needs_a_key() {
         signer = { kind = 'keystore', path = 'k.json', password_env = 'A', password_file = 'b' }";
     let line = load(&[&watch_only, two_passwords], &[]).unwrap_err().to_string();
     assert!(line.starts_with("config: deployments.eth.executor.signer: needs one password source; "), "{line}");
+    let remote = |url: &str| {
+        let signer = format!("kind = 'remote', address = '0x5FbDB2315678afecb367f032d93F642f64180aa3', url = '{url}'");
+        load(&[&watch_only, &format!("[deployments.eth.executor]\nsigner = {{ {signer} }}\ndry_run = false")], &[])
+    };
+    assert!(remote("https://user:secret@signer.internal:9000/token").is_ok());
+    let line = remote("signer.internal:9000").unwrap_err().to_string();
+    assert!(line.starts_with("config: deployments.eth.executor.signer.url: is no http or https URL; "), "{line}");
 }
 
 #[test]
@@ -379,7 +386,7 @@ fn the_reference_loads_and_shows_every_key() {
         assert!(known.contains(key), "{key}: {known}");
     }
     assert_eq!(known.split("known here: ").nth(1).unwrap().split(", ").count(), webhook.len(), "{known}");
-    for kind in ["watch", "env", "key_file", "keystore"] {
+    for kind in ["watch", "env", "key_file", "keystore", "remote"] {
         assert!(REFERENCE.contains(&format!("kind = \"{kind}\"")), "{kind}");
     }
 }

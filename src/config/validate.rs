@@ -246,7 +246,14 @@ impl Faults {
             Signer::Env { variable } if variable.is_empty() => {
                 self.add(format!("{key}.variable"), "is empty; write the name of an environment variable");
             }
-            Signer::Watch { .. } | Signer::Env { .. } | Signer::KeyFile { .. } | Signer::Keystore { .. } => {}
+            Signer::Remote { url, .. } if !is_web_url(url, &["http", "https"]) => {
+                self.add(format!("{key}.url"), "is no http or https URL; write where the signer listens");
+            }
+            Signer::Watch { .. }
+            | Signer::Env { .. }
+            | Signer::KeyFile { .. }
+            | Signer::Keystore { .. }
+            | Signer::Remote { .. } => {}
         }
     }
 }

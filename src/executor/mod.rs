@@ -18,6 +18,7 @@ mod gate;
 mod metrics;
 pub mod ports;
 mod prove;
+mod remote_signer;
 mod settle;
 pub mod signer;
 mod steps;

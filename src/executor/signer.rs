@@ -13,6 +13,9 @@ use alloy::{
 };
 use futures_util::future::{BoxFuture, FutureExt};
 
+use super::remote_signer::RemoteKey;
+pub use super::remote_signer::SignerUrl;
+
 /// Something that signs transactions with one key. Remote keys answer later, hence the future.
 pub trait Signer: Send + Sync {
     /// The key's address.
@@ -55,6 +58,13 @@ pub enum KeySource {
         path: PathBuf,
         /// What opens it.
         password: PasswordSource,
+    },
+    /// With another process, which signs on request.
+    Remote {
+        /// Where it listens.
+        url: SignerUrl,
+        /// The key's address.
+        address: Address,
     },
 }
 
@@ -104,6 +114,14 @@ pub enum SignerError {
     /// Only the address is configured.
     #[error("no key is configured for {0}, only its address")]
     WatchOnly(Address),
+    /// A remote signer gave no signature that can be used.
+    #[error("remote signer {url}: {problem}")]
+    Remote {
+        /// Which.
+        url: SignerUrl,
+        /// What it did.
+        problem: String,
+    },
     /// Signing failed.
     #[error("signing failed: {0}")]
     Sign(String),
@@ -113,6 +131,7 @@ pub enum SignerError {
 pub fn open(source: &KeySource) -> Result<Box<dyn Signer>, SignerError> {
     let key = match source {
         KeySource::Watch { address } => return Ok(Box::new(WatchOnly(*address))),
+        KeySource::Remote { url, address } => return Ok(Box::new(RemoteKey::new(url.clone(), *address)?)),
         KeySource::Env { variable } => parse(&variable_text(variable)?, variable)?,
         KeySource::KeyFile { path } => parse(&secret_file(path)?, &path.display().to_string())?,
         KeySource::Keystore { path, password } => {

@@ -179,7 +179,7 @@ pub(super) struct World {
     observe_every_seconds: Option<u64>,
     database_url: String,
     ops_port: u16,
-    folder: PathBuf,
+    pub(super) folder: PathBuf,
     pub(super) anvil: Anvil,
     /// What stands between the daemon and the chain, if anything does.
     pub(super) front: Option<FaultyNode>,

@@ -39,6 +39,23 @@ async fn a_plan_goes_out_in_order_and_to_finality() {
 }
 
 #[tokio::test]
+async fn where_proceeds_go_changes_nothing_that_is_decided() {
+    let mut seen = Vec::new();
+    for proceeds in [None, Some(Address::repeat_byte(0x11))] {
+        let mut stage = Stage::new(&[500, 70, 9]);
+        stage.chain(|chain| chain.venue.poisoned.insert(unit(2)));
+        stage.settings.proceeds = proceeds;
+        let mut executor = stage.executor();
+        let (_, executed) = stage.turn(&mut executor).await.unwrap();
+        stage.turns(&mut executor, 4).await;
+        let nonces: Vec<u64> = executed.sent.iter().map(|sent| sent.nonce).collect();
+        seen.push((nonces, executed.refused, [1, 2, 3].map(|number| stage.statuses(number)), stage.sends()));
+    }
+    assert_eq!(seen[0], seen[1]);
+    assert_eq!(seen[0].0, [0, 1]);
+}
+
+#[tokio::test]
 async fn a_dry_run_simulates_and_neither_signs_nor_sends() {
     let mut stage = Stage::new(&[500, 70]);
     stage.gate.dry_run = true;

@@ -4,6 +4,7 @@ mod behaviour;
 mod chain;
 mod crashes;
 mod journal;
+mod remote_signer;
 mod sources;
 mod venue;
 
