@@ -229,7 +229,7 @@ fn stress_grid(store: &Store) -> Duration {
     };
     let table = store.columns().grid_of(&(0..SCENARIOS).map(scenario).collect::<Vec<_>>());
     let other = other_memory();
-    let runs = (0..5).map(|_| timed_cold(&other, || store.columns().grid(&table)));
+    let runs = (0..5).map(|_| timed_cold(&other, || store.columns().grid(&table, &mut |_, _, _| {})));
     let (time, sums) = runs.min_by_key(|run| run.0).unwrap_or_default();
     let worst = sums.iter().map(|sum| sum.liquidatable).max().unwrap_or_default();
     println!("{SCENARIOS} scenarios in {:.1} ms; the worst leaves {worst} units liquidatable", milliseconds(time));

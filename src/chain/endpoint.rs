@@ -37,8 +37,8 @@ impl Endpoint {
         }
     }
 
-    /// The whole URL, secrets included, for the transport alone.
-    pub(super) fn expose(&self) -> &Url {
+    /// The whole URL, secrets included, for who speaks to it.
+    pub(crate) fn expose(&self) -> &Url {
         &self.0
     }
 }
@@ -78,7 +78,7 @@ impl fmt::Debug for Endpoint {
 
 /// Text from a node or a transport, fit to be logged and stored: URLs redacted, NUL and other control characters
 /// taken out, at most [`TEXT_CHARS_MAX`] characters.
-pub(super) fn clean_text(text: &str) -> String {
+pub(crate) fn clean_text(text: &str) -> String {
     let mut clean = String::new();
     for word in text.split_inclusive(char::is_whitespace) {
         clean.push_str(&redact_word(word));

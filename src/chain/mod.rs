@@ -19,6 +19,7 @@ mod wire;
 
 use std::time::Duration;
 
+pub(crate) use endpoint::clean_text;
 pub use endpoint::{Endpoint, EndpointError, Transport};
 pub use error::{ErrorClass, RpcError, SendError};
 pub use heads::HeadSignals;

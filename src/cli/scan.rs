@@ -126,12 +126,12 @@ async fn caches<'c>(
     saved: Option<&Path>,
 ) -> anyhow::Result<Vec<(&'c DeploymentName, &'c Deployment, Cached)>> {
     if let Some(path) = saved {
-        let mut saved = Saved::read(path)?;
+        let saved = Saved::read(path)?;
         let of = config.deployments.iter().find(|(name, _)| **name == saved.deployment);
         let (name, deployment) =
             of.with_context(|| format!("{} is of {}, which is not configured", path.display(), saved.deployment))?;
-        let snapshot = saved.snapshot();
-        return Ok(vec![(name, deployment, Cached::of(name, deployment, snapshot, saved.moves)?)]);
+        let (snapshot, moves) = saved.into_snapshot();
+        return Ok(vec![(name, deployment, Cached::of(name, deployment, snapshot, moves)?)]);
     }
     let journal = run::open_journal(&config.database).await?;
     let mut found = Vec::new();

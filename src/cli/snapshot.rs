@@ -40,7 +40,7 @@ pub(super) struct Saved {
     block: BlockRef,
     units: Vec<(UnitKey, Unit)>,
     records: Vec<(RecordKey, Record)>,
-    pub(super) moves: Moves,
+    moves: Moves,
 }
 
 impl Saved {
@@ -59,9 +59,8 @@ impl Saved {
         Ok(Some(Self { deployment, block, units, records, moves }))
     }
 
-    pub(super) fn snapshot(&mut self) -> Snapshot {
-        let (units, records) = (std::mem::take(&mut self.units), std::mem::take(&mut self.records));
-        Snapshot { block: self.block, book: Book::restore(units, records) }
+    pub(super) fn into_snapshot(self) -> (Snapshot, Moves) {
+        (Snapshot { block: self.block, book: Book::restore(self.units, self.records) }, self.moves)
     }
 }
 

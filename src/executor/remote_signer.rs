@@ -6,7 +6,7 @@
 //! token is in an error.
 //! Must not: send a transaction, or ask twice for one answer.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use alloy::{
     consensus::{TxEip1559, TxEnvelope, transaction::SignerRecoverable},
@@ -14,51 +14,26 @@ use alloy::{
     primitives::{Address, Bytes, TxKind, U64, U256},
 };
 use futures_util::future::{BoxFuture, FutureExt};
-use reqwest::Url;
 use serde_json::{Value, json};
 
 use super::signer::{SignedBytes, Signer, SignerError};
+use crate::chain::{Endpoint, clean_text};
 
 /// Longest wait for a signature: well within a block, since the pass waits.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest answer that is read.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
-/// Where a remote signer listens. Shows its host alone: paths and users may be secrets.
-#[derive(Clone, PartialEq, Eq)]
-pub struct SignerUrl(Url);
-
-impl SignerUrl {
-    /// `None` if it is no http or https URL with a host.
-    pub fn new(url: &str) -> Option<Self> {
-        let url: Url = url.parse().ok()?;
-        (matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(Self(url))
-    }
-}
-
-impl fmt::Display for SignerUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", self.0.scheme(), self.0.host_str().unwrap_or_default())?;
-        self.0.port().map_or(Ok(()), |port| write!(f, ":{port}"))
-    }
-}
-
-impl fmt::Debug for SignerUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
 /// See the module.
 #[derive(Debug)]
 pub(super) struct RemoteKey {
-    url: SignerUrl,
+    url: Endpoint,
     address: Address,
     client: reqwest::Client,
 }
 
 impl RemoteKey {
-    pub(super) fn new(url: SignerUrl, address: Address) -> Result<Self, SignerError> {
+    pub(super) fn new(url: Endpoint, address: Address) -> Result<Self, SignerError> {
         let client = reqwest::Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none()).build();
         let client = client.map_err(|error| SignerError::Remote { url: url.clone(), problem: error.to_string() })?;
         Ok(Self { url, address, client })
@@ -74,7 +49,7 @@ impl RemoteKey {
         });
         // reqwest's errors name the URL unless told not to
         let failed = |error: reqwest::Error| self.problem(error.without_url().to_string());
-        let mut response = self.client.post(self.url.0.clone()).json(&request).send().await.map_err(failed)?;
+        let mut response = self.client.post(self.url.expose().clone()).json(&request).send().await.map_err(failed)?;
         let (status, mut body) = (response.status(), Vec::new());
         while let Some(part) = response.chunk().await.map_err(failed)? {
             if body.len() + part.len() > ANSWER_BYTES_MAX {
@@ -86,7 +61,7 @@ impl RemoteKey {
             .map_err(|_| self.problem(format!("answered {status} with something that is no JSON")))?;
         if let Some(error) = answer.get("error").filter(|error| !error.is_null()) {
             let message = error.get("message").and_then(Value::as_str).unwrap_or("no message");
-            return Err(self.problem(format!("refused: {message}")));
+            return Err(self.problem(format!("refused: {}", clean_text(message))));
         }
         // Web3Signer and anvil answer with the bytes, some nodes with an object around them
         let result = answer.get("result").map(|result| result.get("raw").unwrap_or(result));

@@ -14,7 +14,7 @@ use alloy::{
 use futures_util::future::{BoxFuture, FutureExt};
 
 use super::remote_signer::RemoteKey;
-pub use super::remote_signer::SignerUrl;
+use crate::chain::Endpoint;
 
 /// Something that signs transactions with one key. Remote keys answer later, hence the future.
 pub trait Signer: Send + Sync {
@@ -61,8 +61,8 @@ pub enum KeySource {
     },
     /// With another process, which signs on request.
     Remote {
-        /// Where it listens.
-        url: SignerUrl,
+        /// Where it listens, http or https.
+        url: Endpoint,
         /// The key's address.
         address: Address,
     },
@@ -118,7 +118,7 @@ pub enum SignerError {
     #[error("remote signer {url}: {problem}")]
     Remote {
         /// Which.
-        url: SignerUrl,
+        url: Endpoint,
         /// What it did.
         problem: String,
     },

@@ -140,7 +140,7 @@ async fn move_checkpoint(tx: &mut PgConnection, deployment: DeploymentId, block:
     Err(JournalError::Conflict(refusal).into())
 }
 
-/// From so many units on they go by COPY, which takes a third of the time: a backfill's checkpoints.
+/// From so many units on they go by COPY, which is faster (23 s for 31 s over a million units): a backfill's checkpoints.
 const COPIED_FROM: usize = 1_000;
 
 /// A delta by column.

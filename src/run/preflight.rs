@@ -8,7 +8,7 @@ use std::{fmt, iter, sync::Arc, time::Duration};
 use crate::{
     chain::{Endpoint, Rpc, RpcMeter, RpcSettings},
     config,
-    executor::signer::{self, KeySource, PasswordSource, Signer, SignerUrl},
+    executor::signer::{self, KeySource, PasswordSource, Signer},
     pipeline::guards,
     protocols::{self, Adapter, ContractCheck, RoleCheck},
     recovery::Tier,
@@ -155,7 +155,7 @@ fn key_source(signer: &config::Signer) -> KeySource {
             KeySource::Keystore { path, password: PasswordSource::File { path: password_file.unwrap_or_default() } }
         }
         config::Signer::Remote { url, address } => {
-            let url = SignerUrl::new(url.expose()).expect("invariant: a validated config has a URL here");
+            let url = url.expose().parse().expect("invariant: a validated config has a URL here");
             KeySource::Remote { url, address }
         }
     }

@@ -5,7 +5,7 @@
 //! while no factor has moved by more than [`CANDIDATES_WITHIN`]), and who cannot be valued. Whoever one of the three names is
 //! looked at exactly.
 //!
-//! Invariants: the report of a snapshot does not depend on what was scanned before it; a unit that no screen clears is
+//! Invariants: the findings of a snapshot do not depend on what was scanned before it; a unit that no screen clears is
 //! looked at exactly.
 //! Must not: decide anything from a float but whom to look at.
 
@@ -128,8 +128,9 @@ impl Following {
 
     fn follow(&mut self, valuation: &dyn Valuation, snapshot: &Snapshot, delta: &Delta, factors: &Factors) {
         let Self { store, unvalued, .. } = self;
-        store.apply(delta, |key, unit| shape_of(valuation, snapshot, unvalued, key, unit));
+        // factors first: what changed may hold one that was not there before
         let stale = store.set_factors(factors).stale;
+        store.apply(delta, |key, unit| shape_of(valuation, snapshot, unvalued, key, unit));
         let again: BTreeSet<UnitKey> = stale.into_iter().chain(unvalued.iter().cloned()).collect();
         for key in &again {
             match snapshot.book.unit(key) {

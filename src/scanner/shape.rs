@@ -72,6 +72,14 @@ impl Shape {
         Self { facets: vec![Facet { planes, ..Facet::default() }], bounds: Vec::new() }
     }
 
+    /// Its facet, if it is a linear unit.
+    pub(super) fn as_linear(&self) -> Option<&Facet> {
+        match self.facets.as_slice() {
+            [facet] if facet.curves.is_empty() && self.bounds.is_empty() => Some(facet),
+            _ => None,
+        }
+    }
+
     /// A unit that is judged exactly, once and whenever a factor has left its bounds.
     pub fn opaque(bounds: Vec<Bounds>) -> Self {
         Self { facets: Vec::new(), bounds }

@@ -40,7 +40,7 @@ async fn a_plan_goes_out_in_order_and_to_finality() {
 
 #[tokio::test]
 async fn where_proceeds_go_changes_nothing_that_is_decided() {
-    let mut seen = Vec::new();
+    let (mut seen, mut hashes) = (Vec::new(), Vec::new());
     for proceeds in [None, Some(Address::repeat_byte(0x11))] {
         let mut stage = Stage::new(&[500, 70, 9]);
         stage.chain(|chain| chain.venue.poisoned.insert(unit(2)));
@@ -49,10 +49,12 @@ async fn where_proceeds_go_changes_nothing_that_is_decided() {
         let (_, executed) = stage.turn(&mut executor).await.unwrap();
         stage.turns(&mut executor, 4).await;
         let nonces: Vec<u64> = executed.sent.iter().map(|sent| sent.nonce).collect();
+        hashes.push(executed.sent.iter().map(|sent| sent.hash).collect::<Vec<_>>());
         seen.push((nonces, executed.refused, [1, 2, 3].map(|number| stage.statuses(number)), stage.sends()));
     }
     assert_eq!(seen[0], seen[1]);
     assert_eq!(seen[0].0, [0, 1]);
+    assert!(hashes[0].iter().zip(&hashes[1]).all(|(own, other)| own != other), "the calls do name who gets them");
 }
 
 #[tokio::test]

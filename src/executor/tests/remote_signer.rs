@@ -9,11 +9,11 @@ use alloy::{
 use axum::{Json, Router, extract::State, routing::post};
 use serde_json::{Value, json};
 
-use super::super::{
-    remote_signer::{RemoteKey, SignerUrl},
-    signer::Signer,
+use super::super::{remote_signer::RemoteKey, signer::Signer};
+use crate::{
+    chain::Endpoint,
+    demo::anvil::{Anvil, AnvilOptions},
 };
-use crate::demo::anvil::{Anvil, AnvilOptions};
 
 const KEY: &str = "0x59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d";
 const ADDRESS: Address = address!("0x70997970C51812dc3A010C7d01b50e0d17dc79C8");
@@ -45,7 +45,7 @@ async fn answering(answer: Value) -> RemoteKey {
     let url = format!("http://user:secret@{}/token", listener.local_addr().unwrap());
     let routes = Router::new().route("/token", post(say)).with_state(answer);
     tokio::spawn(async move { axum::serve(listener, routes).await });
-    RemoteKey::new(SignerUrl::new(&url).unwrap(), ADDRESS).unwrap()
+    RemoteKey::new(url.parse().unwrap(), ADDRESS).unwrap()
 }
 
 async fn refused(answer: Value) -> String {
@@ -56,7 +56,7 @@ async fn refused(answer: Value) -> String {
 async fn a_real_signer_signs_what_was_asked_for() {
     let options = AnvilOptions::default();
     let anvil = Anvil::start(&options).await.unwrap();
-    let remote = RemoteKey::new(SignerUrl::new(&anvil.http_url()).unwrap(), ADDRESS).unwrap();
+    let remote = RemoteKey::new(anvil.http_url().parse().unwrap(), ADDRESS).unwrap();
     let asked = transaction(options.chain_id);
     let signed = remote.sign(asked.clone()).await.unwrap();
     let own = signed_by(KEY, asked);
@@ -69,7 +69,7 @@ async fn a_signer_that_lies_is_found_out() {
     let honest = result(signed_by(KEY, transaction(7)));
     assert!(answering(honest).await.sign(transaction(7)).await.is_ok());
     let other = TxEip1559 { value: U256::from(6), ..transaction(7) };
-    let host = "http://127.0.0.1";
+    let host = "http://***@127.0.0.1";
     let lies = [
         (result(signed_by(KEY, other)), "signed another transaction than was asked for"),
         (result(signed_by(KEY, transaction(8))), "signed another transaction than was asked for"),
@@ -88,9 +88,8 @@ async fn a_signer_that_lies_is_found_out() {
 
 #[tokio::test]
 async fn a_signer_that_is_gone_is_an_error_without_its_token() {
-    let url = SignerUrl::new("http://user:secret@127.0.0.1:1/token").unwrap();
+    let url: Endpoint = "http://user:secret@127.0.0.1:1/token".parse().unwrap();
     let error = RemoteKey::new(url.clone(), ADDRESS).unwrap().sign(transaction(7)).await.unwrap_err();
-    assert!(error.to_string().starts_with("remote signer http://127.0.0.1:1"), "{error}");
+    assert!(error.to_string().starts_with("remote signer http://***@127.0.0.1:1/***: "), "{error}");
     assert!(!format!("{error} {error:?} {url:?}").contains("secret"), "{error:?}");
-    assert!(SignerUrl::new("ftp://127.0.0.1").is_none() && SignerUrl::new("127.0.0.1:9000").is_none());
 }

@@ -102,8 +102,9 @@ fn pay_off(unit: &UnitKey, amount: U256) -> Vec<u8> {
 }
 
 fn decode(data: &[u8]) -> (UnitKey, U256) {
-    let (key, amount) = data[4..].split_at(data.len() - 36);
-    (UnitKey::new(key.to_vec()).unwrap(), U256::from_be_slice(amount))
+    // keys are a byte here
+    let (key, rest) = data[4..].split_at(1);
+    (UnitKey::new(key.to_vec()).unwrap(), U256::from_be_slice(&rest[..32]))
 }
 
 /// The adapter of the venue double. Only what the executor uses does something.
@@ -137,14 +138,17 @@ impl Adapter for VenueAdapter {
         BTreeMap::new()
     }
 
-    fn build(&self, steps: &[Step], _: &Parties) -> Result<Call, BuildError> {
+    fn build(&self, steps: &[Step], parties: &Parties) -> Result<Call, BuildError> {
         let call = |step: &Step| match (&step.unit, &step.action) {
             (Some(unit), Action::DrawInsurance { amount }) => Ok(pay_off(unit, *amount)),
             (Some(unit), Action::Intent(intent)) => Ok(pay_off(unit, U256::from_be_slice(&intent.payload))),
             _ => Err(BuildError("only draws".to_owned())),
         };
         if let [step] = steps {
-            return Ok(Call::new(VENUE, call(step)?));
+            // whoever gets the proceeds stands behind the call, which does not look at it
+            let to = parties.proceeds.as_slice();
+            let named = if parties.proceeds == parties.sender { &[] } else { to };
+            return Ok(Call::new(VENUE, [call(step)?.as_slice(), named].concat()));
         }
         let mut data = PAY_ALL.to_vec();
         for step in steps {

@@ -1,7 +1,7 @@
-//! The columnar position store: every unit's planes as rows of numbers, fed by the indexer's deltas.
+//! The columnar position store: every unit's planes as rows of numbers, fed by what changes in the position cache.
 //!
-//! [`Columns`] is what sweeps read: cheap to clone, immutable once cloned. [`Store`] is the living one: it also knows which
-//! row a key is in, and which rows a factor's move could matter to ([`bands`]).
+//! [`Columns`] is what sweeps read. [`Store`] is the living one: it also knows which row a key is in, and which rows a
+//! factor's move could matter to ([`bands`]).
 //!
 //! Invariants: a unit is in the store exactly once, as one row or, if its shape has several facets, as several; the row
 //! says of itself how far it can be from the exact planes; what cannot be valued is raised by every sweep.
@@ -18,7 +18,7 @@ mod sweep;
 mod table;
 mod tick;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 pub use grid::ScenarioSum;
 pub use screen::{Judged, Level};
@@ -31,7 +31,7 @@ use row::{Rows, class_for, classes};
 use screen::{UNVALUED, Watch};
 use special::Special;
 
-use crate::types::{Address, SegmentId, UnitKey};
+use crate::types::{SegmentId, UnitKey};
 
 /// Bits of a handle that name the row within its class.
 const ROW_BITS: u32 = 27;
@@ -62,7 +62,6 @@ impl Handle {
 struct Meta {
     key: PackedKey,
     segment: u32,
-    owner: Address,
 }
 
 /// Rows of every width and whose they are.
@@ -72,8 +71,7 @@ pub struct Columns {
     metas: Vec<Vec<Meta>>,
     table: FactorTable,
     watch: Watch,
-    special: imbl::OrdMap<Handle, Arc<Special>>,
-    units: usize,
+    special: BTreeMap<Handle, Arc<Special>>,
 }
 
 impl Columns {
@@ -84,14 +82,8 @@ impl Columns {
             classes,
             table,
             watch: Watch::new(at_risk_health_factor_bps),
-            special: imbl::OrdMap::new(),
-            units: 0,
+            special: BTreeMap::new(),
         }
-    }
-
-    /// How many units there are.
-    pub fn units(&self) -> usize {
-        self.units
     }
 
     /// The factor values it is at.
@@ -107,11 +99,6 @@ impl Columns {
     /// A row's segment.
     pub fn segment(&self, handle: Handle) -> SegmentId {
         SegmentId(self.meta(handle).segment)
-    }
-
-    /// A row's owner.
-    pub fn owner(&self, handle: Handle) -> Address {
-        self.meta(handle).owner
     }
 
     fn meta(&self, handle: Handle) -> &Meta {

@@ -2,7 +2,7 @@
 //!
 //! Most units have few legs, and most of what is done to a unit (a change, a tick) is done to it alone. So a row is
 //! contiguous, one cache line for three legs, and rows of one width stand side by side: a sweep reads them straight through
-//! and never guesses where a unit ends. Chunks are shared between snapshots and copied when written.
+//! and never guesses where a unit ends.
 //!
 //! Invariants: a free row is [`Row::FREE`], which every sweep finds healthy; padding legs hold nothing of [`NOTHING`].
 //! Must not: know what a row's unit is.
@@ -104,9 +104,6 @@ pub(super) struct Looked {
     pub(super) let_go: usize,
 }
 
-/// How many legs more are watched.
-pub(super) type Watching = usize;
-
 /// How much of an error a band stays away from zero: the plane's own, and what forming thresholds in f64 adds.
 const BAND_ERRORS: f64 = 2.0;
 
@@ -121,8 +118,6 @@ pub(super) trait Rows: Debug + Send + Sync {
     fn allocate(&mut self) -> usize;
     /// Gives a row back.
     fn free(&mut self, row: usize);
-    /// Free rows.
-    fn free_rows(&self) -> &[u32];
     fn view(&self, row: usize) -> RowView<'_>;
     fn view_mut(&mut self, row: usize) -> RowMut<'_>;
     /// Reads both ends of a row, so that it is at hand.
@@ -132,8 +127,8 @@ pub(super) trait Rows: Debug + Send + Sync {
     /// Judges a row and keeps its level; what was watched for another level is watched no longer. For a band that was met:
     /// `None` if the row has left that band behind, else the band is taken off.
     fn look(&mut self, row: usize, met: Option<&Met>, table: &FactorTable) -> Option<Looked>;
-    /// Bands a row's legs anew. `allowed`: how far errors may grow.
-    fn band(&mut self, row: Handle, judged: &Judged, table: &FactorTable, allowed: f64, bands: &mut Bands) -> Watching;
+    /// Bands a row's legs anew; how many legs more are watched. `allowed`: how far errors may grow.
+    fn band(&mut self, row: Handle, judged: &Judged, table: &FactorTable, allowed: f64, bands: &mut Bands) -> usize;
     /// Names every row that is not certain to have enough on both planes.
     fn sweep(&self, screen: &Screen, raise: &mut dyn FnMut(usize));
     /// The exclusive or of all that the rows hold.
@@ -182,6 +177,15 @@ pub(super) fn class_for(legs: usize) -> Option<usize> {
     WIDTHS.iter().position(|width| *width >= legs)
 }
 
+impl<const N: usize> Class<N> {
+    /// The rows as places to read from at once: how long each is, them, and what is left over.
+    fn streams(&self) -> (usize, [&[Row<N>]; STREAMS], &[Row<N>]) {
+        let length = self.rows.len() / STREAMS;
+        let streams = std::array::from_fn(|stream| &self.rows[stream * length..][..length]);
+        (length, streams, &self.rows[length * STREAMS..])
+    }
+}
+
 impl<const N: usize> Rows for Class<N> {
     fn len(&self) -> usize {
         self.rows.len()
@@ -198,10 +202,6 @@ impl<const N: usize> Rows for Class<N> {
     fn free(&mut self, row: usize) {
         self.rows[row] = Row::FREE;
         self.free.push(u32::try_from(row).expect("invariant: a handle's row has 27 bits"));
-    }
-
-    fn free_rows(&self) -> &[u32] {
-        &self.free
     }
 
     fn view(&self, row: usize) -> RowView<'_> {
@@ -242,14 +242,7 @@ impl<const N: usize> Rows for Class<N> {
         Some(Looked { old, level, judged, let_go })
     }
 
-    fn band(
-        &mut self,
-        handle: Handle,
-        judged: &Judged,
-        table: &FactorTable,
-        allowed: f64,
-        bands: &mut Bands,
-    ) -> Watching {
+    fn band(&mut self, handle: Handle, judged: &Judged, table: &FactorTable, allowed: f64, bands: &mut Bands) -> usize {
         let row = &mut self.rows[handle.row()];
         let Some(watched) = Watched::at(row.level) else { return 0 };
         let slack = watched.of([judged.equity, judged.surplus]) - row.error * allowed * BAND_ERRORS;
@@ -281,8 +274,7 @@ impl<const N: usize> Rows for Class<N> {
             // both at once, and no branch between them
             (planes[0] >= row.error * screen.tolerance[0]) & (planes[1] >= row.error * screen.tolerance[1])
         };
-        let length = self.rows.len() / STREAMS;
-        let streams: [&[Row<N>]; STREAMS] = std::array::from_fn(|stream| &self.rows[stream * length..][..length]);
+        let (length, streams, rest) = self.streams();
         for at in 0..length {
             for (stream, rows) in streams.iter().enumerate() {
                 if !clears(&rows[at]) {
@@ -290,9 +282,9 @@ impl<const N: usize> Rows for Class<N> {
                 }
             }
         }
-        for (at, row) in self.rows.iter().enumerate().skip(length * STREAMS) {
+        for (at, row) in rest.iter().enumerate() {
             if !clears(row) {
-                raise(at);
+                raise(length * STREAMS + at);
             }
         }
     }
@@ -303,10 +295,9 @@ impl<const N: usize> Rows for Class<N> {
             let legs = row.band.iter().zip(&row.column).map(|(band, column)| u64::from(*band) ^ u64::from(*column));
             quantities.chain(legs).fold(row.constant.to_bits() ^ row.error.to_bits(), |all, word| all ^ word)
         };
-        let length = self.rows.len() / STREAMS;
-        let streams: [&[Row<N>]; STREAMS] = std::array::from_fn(|stream| &self.rows[stream * length..][..length]);
+        let (length, streams, rest) = self.streams();
         let together = (0..length).flat_map(|at| streams.iter().map(move |rows| &rows[at]));
-        together.chain(&self.rows[length * STREAMS..]).fold(0, |all, row| all ^ of_row(row))
+        together.chain(rest).fold(0, |all, row| all ^ of_row(row))
     }
 
     fn grid(&self, table: &GridTable, sums: &mut GridSums, under: &mut dyn FnMut(usize, usize, &[f64])) {

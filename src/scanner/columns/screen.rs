@@ -11,7 +11,7 @@ use super::table::Values;
 const BPS: f64 = 10_000.0;
 
 /// How much wider than a plane's error the watch plane's is, per its weights T and T − 10⁴: their own two errors, and the
-/// rounding of forming it, which is below a quarter of that.
+/// rounding of forming it, which is an eighth of that.
 const WATCH_ERRORS: f64 = 1.5;
 
 /// How a row stands by the screen, each level with the plane whose sign would make it worse.
@@ -41,7 +41,7 @@ pub struct Judged {
 pub(super) const UNVALUED: Judged = Judged { equity: f64::NAN, surplus: f64::NAN, error: f64::NAN };
 
 impl Judged {
-    /// The least bad it can be. What is no number is as bad as can be.
+    /// How bad it may be at most. What is no number is as bad as can be.
     #[inline(always)]
     pub fn level(&self) -> Level {
         if self.surplus >= self.error && self.equity >= -self.error {

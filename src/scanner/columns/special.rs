@@ -86,11 +86,4 @@ impl Columns {
         }
         judged
     }
-
-    /// Legs of a row: factor and holding.
-    pub fn legs(&self, handle: Handle) -> impl Iterator<Item = (usize, f64)> {
-        let view = self.rows(handle).view(handle.row());
-        let legs = view.column.iter().zip(view.quantity);
-        legs.filter_map(|(column, quantity)| Some((super::table::factor(*column)?, *quantity)))
-    }
 }

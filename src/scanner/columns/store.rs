@@ -1,6 +1,6 @@
-//! The living store: keeps rows, the way to them and the bands in step with the indexer's deltas.
+//! The living store: keeps rows, the way to them and the bands in step with the position cache.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::{
     super::{Facet, Factors, Shape},
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     positions::{Change, Delta, Unit},
-    types::{Address, SegmentId, UnitKey},
+    types::{SegmentId, UnitKey},
 };
 
 /// Rows fetched side by side before they are looked at one by one: what is done depends on what the row says, and would wait
@@ -23,7 +23,7 @@ pub(super) const SIDE_BY_SIDE: usize = 64;
 
 /// Unit roundoff of f64.
 const UNIT_ROUNDOFF: f64 = f64::EPSILON / 2.0;
-/// Roundings of one term apart from the additions, as for [`super::super::screen`].
+/// Roundings of one term apart from the additions (docs/designs/006-scanner.md, §2).
 const ROUNDINGS_PER_TERM: f64 = 10.0;
 
 /// Who a unit is, besides its shape.
@@ -33,14 +33,12 @@ pub struct Held<'u> {
     pub key: &'u UnitKey,
     /// Where its losses stay.
     pub segment: SegmentId,
-    /// Who owns it.
-    pub owner: Address,
 }
 
 impl<'u> Held<'u> {
     /// Of a unit of the position cache.
     pub fn of(key: &'u UnitKey, unit: &Unit) -> Self {
-        Self { key, segment: unit.segment, owner: unit.owner }
+        Self { key, segment: unit.segment }
     }
 }
 
@@ -54,8 +52,8 @@ pub struct Store {
     pub(super) growth_allowed: f64,
     /// Rows that were not clear when last looked at, and perhaps some that were; with repeats.
     pub(super) hot: Vec<Handle>,
-    /// The bands of each bound of special units.
-    pub(super) bounds: BTreeMap<Handle, Vec<[u32; 2]>>,
+    /// Special units whose bounds are watched.
+    pub(super) bounds: BTreeSet<Handle>,
     /// Units whose adapter must be asked for their shape again.
     pub(super) stale: BTreeSet<Handle>,
     /// Rows that are not watched on all of their legs: every tick looks at them.
@@ -67,26 +65,16 @@ pub struct Store {
 }
 
 impl Store {
-    /// An empty store at these factor values. A healthy unit with a health factor below `at_risk_health_factor_bps` is
-    /// raised as at risk.
-    pub fn new(factors: &Factors, at_risk_health_factor_bps: u32) -> Self {
-        Self::around(Columns::new(FactorTable::new(factors), at_risk_health_factor_bps), KeyIndex::default())
-    }
-
-    /// An empty one with room for so many units.
+    /// An empty store with room for so many units, at these factor values. A healthy unit with a health factor below
+    /// `at_risk_health_factor_bps` is raised as at risk.
     pub fn with_room_for(units: usize, factors: &Factors, at_risk_health_factor_bps: u32) -> Self {
-        let columns = Columns::new(FactorTable::new(factors), at_risk_health_factor_bps);
-        Self::around(columns, KeyIndex::with_room_for(units))
-    }
-
-    pub(super) fn around(columns: Columns, keys: KeyIndex) -> Self {
         Self {
-            columns,
-            keys,
+            columns: Columns::new(FactorTable::new(factors), at_risk_health_factor_bps),
+            keys: KeyIndex::with_room_for(units),
             bands: Bands::default(),
             growth_allowed: super::tick::GROWTH_ALLOWED,
             hot: Vec::new(),
-            bounds: BTreeMap::new(),
+            bounds: BTreeSet::new(),
             stale: BTreeSet::new(),
             loose: Vec::new(),
             in_bulk: false,
@@ -111,23 +99,15 @@ impl Store {
     /// Puts a unit, or what has become of it. `None` for a shape: it cannot be valued and is raised always.
     pub fn put(&mut self, held: Held<'_>, shape: Option<&Shape>) {
         let hash = hash_of(held.key.as_bytes());
-        let known = self.find_hashed(held.key, hash);
-        if let Some([facet]) = shape.filter(|shape| shape.bounds.is_empty()).map(|shape| shape.facets.as_slice())
-            && facet.curves.is_empty()
-            && known.is_none_or(|handle| self.columns.special(handle).is_none())
-        {
-            self.put_row(held, hash, known, facet);
-            return;
+        let mut known = self.find_hashed(held.key, hash);
+        let linear = shape.and_then(Shape::as_linear);
+        if linear.is_none() || known.is_some_and(|handle| self.columns.special(handle).is_some()) {
+            self.remove(held.key);
+            known = None;
         }
-        self.remove(held.key);
-        let shape = shape.cloned().unwrap_or_default();
-        if let [facet] = shape.facets.as_slice()
-            && facet.curves.is_empty()
-            && shape.bounds.is_empty()
-        {
-            self.put_row(held, hash, None, facet);
-        } else {
-            self.put_special(held, hash, shape);
+        match linear {
+            Some(facet) => self.put_row(held, hash, known, facet),
+            None => self.put_special(held, hash, shape.cloned().unwrap_or_default()),
         }
     }
 
@@ -136,11 +116,7 @@ impl Store {
         let legs = facet.planes.holdings.len() + usize::from(facet.maintenance_offset != 0.0);
         let handle = match known {
             Some(handle) if super::class_for(legs) == Some(handle.class()) => {
-                let meta = self.columns.meta(handle);
-                if (meta.segment, meta.owner) != (held.segment.0, held.owner) {
-                    let meta = self.columns.meta_mut(handle);
-                    (meta.segment, meta.owner) = (held.segment.0, held.owner);
-                }
+                self.columns.meta_mut(handle).segment = held.segment.0;
                 handle
             }
             _ => {
@@ -167,10 +143,7 @@ impl Store {
                 self.keys.replace(hash, old, handle);
                 self.release(old);
             }
-            None => {
-                self.keys.insert(hash, handle);
-                self.columns.units += 1;
-            }
+            None => self.keys.insert(hash, handle),
         }
         *self.columns.meta_mut(handle) = meta(held);
     }
@@ -236,7 +209,6 @@ impl Store {
     pub fn remove(&mut self, key: &UnitKey) {
         let Some(handle) = self.find(key) else { return };
         self.keys.remove(hash_of(key.as_bytes()), handle);
-        self.columns.units -= 1;
         self.release(handle);
     }
 
@@ -257,25 +229,16 @@ impl Store {
         self.stale.remove(&handle);
     }
 
-    /// Follows a delta of the position cache. `shape` values a unit; see [`Self::put`].
-    pub fn apply(&mut self, delta: &Delta, shape: impl FnMut(&UnitKey, &Unit) -> Option<Shape>) {
-        self.step(delta, true, shape);
-    }
-
-    /// Takes a delta back, as [`crate::positions::Book::undo`] does.
-    pub fn undo(&mut self, delta: &Delta, shape: impl FnMut(&UnitKey, &Unit) -> Option<Shape>) {
-        self.step(delta, false, shape);
-    }
-
-    fn step(&mut self, delta: &Delta, forward: bool, mut shape: impl FnMut(&UnitKey, &Unit) -> Option<Shape>) {
+    /// Follows a change of the position cache, in either direction. `shape` values a unit; see [`Self::put`].
+    pub fn apply(&mut self, delta: &Delta, mut shape: impl FnMut(&UnitKey, &Unit) -> Option<Shape>) {
         // bands can wait where much has changed, as after a large tick
         self.in_bulk = self.loose.len() + delta.changes.len() > BANDED_AT_ONCE;
         // a key stands once in a delta, so the order does not matter
         for changes in delta.changes.chunks(SIDE_BY_SIDE) {
             self.touch(changes);
             for change in changes {
-                let Change::Unit { key, before, after } = change else { continue };
-                match if forward { after } else { before } {
+                let Change::Unit { key, after, .. } = change else { continue };
+                match after {
                     Some(unit) => {
                         let shape = shape(key, unit);
                         self.put(Held::of(key, unit), shape.as_ref());
@@ -349,7 +312,7 @@ impl Store {
 }
 
 fn meta(held: Held<'_>) -> Meta {
-    Meta { key: PackedKey::new(held.key), segment: held.segment.0, owner: held.owner }
+    Meta { key: PackedKey::new(held.key), segment: held.segment.0 }
 }
 
 /// Bound on what separates a facet's float planes from the exact ones, at the table's reference values

@@ -1,7 +1,5 @@
 //! Sweeps over all rows: the full one, and the scenario grid.
 
-use std::collections::BTreeSet;
-
 use super::{
     super::Factors,
     Columns, Handle, Judged, Level, UNVALUED,
@@ -63,32 +61,14 @@ impl Columns {
         self.judge(handle).level()
     }
 
-    /// Every unit's row.
-    pub fn handles(&self) -> impl Iterator<Item = Handle> {
-        self.classes
-            .iter()
-            .enumerate()
-            .flat_map(move |(class, rows)| {
-                let free: BTreeSet<u32> = rows.free_rows().iter().copied().collect();
-                let taken =
-                    (0..rows.len()).filter(move |row| !u32::try_from(*row).is_ok_and(|row| free.contains(&row)));
-                taken.map(move |row| Handle::new(class, row))
-            })
-            .filter(|handle| self.special(*handle).is_none_or(|special| special.rows[0] == *handle))
-    }
-
     /// Values of these scenarios, ready to be run.
     pub fn grid_of(&self, scenarios: &[Factors]) -> GridTable {
         GridTable::new(&self.table, scenarios)
     }
 
-    /// What each scenario does to all units together.
-    pub fn grid(&self, table: &GridTable) -> Vec<ScenarioSum> {
-        self.grid_with(table, &mut |_, _, _| {})
-    }
-
-    /// The same; besides, names every unit that a scenario leaves with equity below zero: (unit, scenario, equity).
-    pub fn grid_with(&self, table: &GridTable, bankrupt: &mut dyn FnMut(Handle, usize, f64)) -> Vec<ScenarioSum> {
+    /// What each scenario does to all units together; names every unit that one leaves with equity below zero: (unit,
+    /// scenario, equity).
+    pub fn grid(&self, table: &GridTable, bankrupt: &mut dyn FnMut(Handle, usize, f64)) -> Vec<ScenarioSum> {
         let mut sums = GridSums::new(table);
         let scenarios = table.scenarios().len();
         for (class, rows) in self.classes.iter().enumerate() {

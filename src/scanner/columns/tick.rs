@@ -28,10 +28,8 @@ pub struct Tick {
     pub looked_at: usize,
     /// Rows that may be worse than before.
     pub worsened: Vec<Worsened>,
-    /// Units whose shape is no longer good: a factor left its bounds, or came to life.
+    /// Units whose shape is no longer good: a factor left its bounds, came to life or ceased.
     pub stale: Vec<UnitKey>,
-    /// Whether every row was looked at, because a factor has moved too far for bands to go on.
-    pub rebuilt: bool,
 }
 
 /// A row that may be worse than before.
@@ -152,9 +150,8 @@ impl Store {
                 self.look(handle, None, true, tick);
             }
         }
-        let bounded: Vec<Handle> = self.bounds.keys().copied().collect();
+        let bounded: Vec<Handle> = self.bounds.iter().copied().collect();
         bounded.into_iter().for_each(|unit| self.look_at_bounds(unit));
-        tick.rebuilt = true;
     }
 
     /// See [`super::row::Rows::look`].
@@ -202,24 +199,21 @@ impl Store {
             self.spoil(unit);
             return;
         }
-        let mut words = Vec::new();
         for bounds in &special.shape.bounds {
             let [now, _] = value(&self.columns.table, bounds.factor);
-            let ends = [(1.0, bounds.low), (-1.0, bounds.high)];
-            words.push(ends.map(|(side, end)| {
+            for (side, end) in [(1.0, bounds.low), (-1.0, bounds.high)] {
                 let column = column(bounds.factor, side);
-                let band = column.and_then(|column| self.bands.band(column, Watched::Bounds, now, end));
-                let Some(band) = band else { return NO_BAND };
-                self.bands.enter(band, unit);
-                band.word()
-            }));
+                if let Some(band) = column.and_then(|column| self.bands.band(column, Watched::Bounds, now, end)) {
+                    self.bands.enter(band, unit);
+                }
+            }
         }
-        self.bounds.insert(unit, words);
+        self.bounds.insert(unit);
     }
 
     /// A factor with bounds has come near one of them, or is beyond it.
     fn look_at_bounds(&mut self, unit: Handle) {
-        if self.bounds.remove(&unit).is_some() {
+        if self.bounds.remove(&unit) {
             self.watch_bounds(unit);
         }
     }

@@ -1,8 +1,8 @@
-//! A snapshot's units in the scanner's columns, for shocks without a cascade: many at once, as [`Columns::grid_with`] takes them.
+//! A snapshot's units in the scanner's columns, for shocks without a cascade: many at once, as [`Columns::grid`] takes them.
 //!
 //! Must not: follow what closing a unit does to prices; see [`super::stress`].
 //!
-//! [`Columns::grid_with`]: crate::scanner::columns::Columns::grid_with
+//! [`Columns::grid`]: crate::scanner::columns::Columns::grid
 
 use std::collections::BTreeMap;
 
@@ -49,7 +49,7 @@ impl Screened {
         let columns = self.store.columns();
         let scenarios = columns.grid_of(&steps.iter().map(all).collect::<Vec<_>>());
         let mut bad_debt: Vec<BTreeMap<SegmentId, f64>> = vec![BTreeMap::new(); steps.len()];
-        columns.grid_with(&scenarios, &mut |unit, scenario, equity| {
+        columns.grid(&scenarios, &mut |unit, scenario, equity| {
             *bad_debt[scenario].entry(columns.segment(unit)).or_default() -= equity;
         });
         let mut gone = BTreeMap::new();

@@ -11,8 +11,8 @@ use alloy::primitives::{Address, B256, I256, U256};
 use proptest::prelude::*;
 
 use super::{
-    Condition, DriverIndex, Drivers, FactorIndex, Factors, Finding, Planes, ScanSettings, Slope, Standing, Unvalued,
-    Valuation, scan,
+    Condition, DriverIndex, Drivers, FactorIndex, Factors, Finding, Planes, ScanSettings, Scanner, Slope, Standing,
+    Unvalued, Valuation, scan,
 };
 use crate::{
     positions::{Book, Leg, LegKind, Snapshot, Unit},
@@ -257,6 +257,20 @@ fn the_screen_clears_what_is_plainly_healthy() {
     assert_eq!((report.units, report.raised, report.findings.len()), (50, 0, 0));
     let empty = Unit::new(SegmentId(0), Address::ZERO);
     assert_eq!(scan(&one_market(100), &snapshot([empty]), &SETTINGS).raised, 0);
+}
+
+#[test]
+fn a_market_that_comes_with_its_first_holder_is_screened_from_the_next_pass_on() {
+    let whole = one_market(100);
+    let small = FakeVenue { markets: whole.markets[..1].to_vec(), ..FakeVenue::default() };
+    let mut newcomer = long(2, 1_000, 0);
+    let leg = Leg { market: MarketId(1), kind: LegKind::Perp, quantity: i(10), quote: i(-1_000) };
+    newcomer.set_leg(leg);
+    let mut scanner = Scanner::new(SETTINGS);
+    assert_eq!(scanner.scan(&small, &snapshot([long(1, 1_000, 10)])).raised, 0);
+    let both = snapshot([long(1, 1_000, 10), newcomer]);
+    let raised = [scanner.scan(&whole, &both).raised, scanner.scan(&whole, &both).raised];
+    assert_eq!((raised[1], scanner.scan(&whole, &both).findings), (0, Vec::new()));
 }
 
 #[test]
