@@ -115,7 +115,12 @@ async fn foresee(world: &World) -> Result<()> {
     let told: Value = serde_json::from_str(&world.ask("stress", &["--shock", "1=-20%", "--json"]).await?)?;
     let (fallen, funds) = (&told["stress"]["segments"]["1"], &told["funds"]["1"]);
     ensure!(fallen["bad_debt"] == 900.0 && funds == 500.0, "the stress says {told}");
-    let path = world.folder.join("before.json").display().to_string();
+    let path = world.folder.join("before.json");
+    if path.exists() {
+        // of an earlier run in this folder; the command writes over nothing
+        std::fs::remove_file(&path)?;
+    }
+    let path = path.display().to_string();
     world.ask("snapshot", &["--out", &path]).await?;
     let saved = world.ask("stress", &["--shock", "1=-20%", "--json", "--snapshot", &path]).await?;
     let saved: Value = serde_json::from_str(&saved)?;
