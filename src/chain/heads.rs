@@ -119,7 +119,7 @@ impl Rpc {
                 None => Err(alloy::transports::TransportErrorKind::pubsub_unavailable()),
             }
         };
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         let result = match tokio::time::timeout(self.settings.timeout, subscribe).await {
             Ok(result) => result.map_err(|error| RpcError::of(method, error)),
             Err(_) => Err(RpcError::Timeout { method: method.as_str() }),

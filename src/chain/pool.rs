@@ -10,10 +10,11 @@ use std::{
         Mutex, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use alloy::rpc::client::RpcClient;
+use tokio::time::Instant;
 
 use super::Endpoint;
 

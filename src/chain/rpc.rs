@@ -1,9 +1,6 @@
 //! The client: one way for every request, and the reads.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use alloy::{
     primitives::U64,
@@ -17,6 +14,7 @@ use futures_util::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{
     Endpoint, HeadSignals, RpcError, RpcMeter, RpcSettings, Transport,
@@ -77,8 +75,21 @@ impl Rpc {
         if nodes.is_empty() {
             return Err(failure);
         }
+        Ok(Self::of(nodes, settings, meter))
+    }
+
+    /// The same over connections that are open already, in the order of preference; at least one. Instead of `settings.urls`.
+    pub fn over(connections: Vec<(Endpoint, RpcClient)>, settings: &RpcSettings, meter: RpcMeter) -> Self {
+        Self::of(
+            connections.into_iter().map(|(endpoint, client)| Node::new(endpoint, client)).collect(),
+            settings,
+            meter,
+        )
+    }
+
+    fn of(nodes: Vec<Node>, settings: &RpcSettings, meter: RpcMeter) -> Self {
         let pool = Arc::new(Pool::new(nodes, settings.chain_id));
-        Ok(Self { pool, settings: Arc::new(settings.clone()), meter, blooms: Arc::default() })
+        Self { pool, settings: Arc::new(settings.clone()), meter, blooms: Arc::default() }
     }
 
     /// The chain that each node says it follows, in the order of the configuration.

@@ -110,6 +110,8 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         if self.unswept {
             self.sweep(head).await?;
         }
+        // Whatever fails from here on may leave planned actions behind, an insert whose answer was lost not least.
+        self.unswept = true;
         let inserted = self.parts.journal.insert_plan(self.deployment.id, episode, plan, dry_run).await;
         let (_, actions) = match inserted {
             Ok(inserted) => inserted,
@@ -122,8 +124,6 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         if actions.len() != plan.steps().len() {
             return Err(ExecutorError::Answer(format!("{} actions for {} steps", actions.len(), plan.steps().len())));
         }
-        // Whatever fails from here on may leave planned actions behind.
-        self.unswept = true;
         let executed = self.carry_out(head, plan, &actions).await?;
         self.unswept = false;
         if dry_run {

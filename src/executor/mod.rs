@@ -24,7 +24,7 @@ pub mod signer;
 mod steps;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -41,7 +41,7 @@ pub use settle::{Settled, SettledOutcome};
 use crate::{
     alerts::{Alert, AlertKey, AlertKind, AlertSink},
     chain::{Rpc, RpcError},
-    journal::{DeploymentId, Journal, JournalError, Touches, TransactionId, UnsettledTransaction},
+    journal::{DeploymentId, JournalError, Touches, TransactionId, UnsettledTransaction},
     positions::Book,
     protocols::Adapter,
     recovery::{Reservations, Step},
@@ -50,8 +50,8 @@ use crate::{
 use ports::{ChainPort, JournalPort};
 use signer::SignerError;
 
-/// The executor of the daemon.
-pub type ChainExecutor = Executor<Rpc, Journal>;
+/// The executor of the daemon, over a journal.
+pub type ChainExecutor<J> = Executor<Rpc, J>;
 
 /// Limits of one deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

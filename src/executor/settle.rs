@@ -297,6 +297,11 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
             effects: effects.clone(),
             revert_reason,
         };
+        // Told first: once it is in the journal nobody looks at it again, and a crash between the two would keep it silent.
+        if !receipt.success && !cancelled {
+            let detail = format!("transaction {} in block {} was mined without success", receipt.tx_hash, block.number);
+            self.raise(AlertKind::ActionReverted, "", detail);
+        }
         self.parts.journal.mark_included(transaction.id, attempt, &included).await?;
         transaction.included = Some((attempt, block));
         let waited = block.number.saturating_sub(transaction.planned_block);
@@ -310,8 +315,6 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
             return Ok(SettledOutcome::Included { block, effects });
         }
         self.parts.metrics.count(Outcome::Reverted);
-        let detail = format!("transaction {} in block {} was mined without success", receipt.tx_hash, block.number);
-        self.raise(AlertKind::ActionReverted, "", detail);
         Ok(SettledOutcome::Reverted { block })
     }
 
@@ -331,10 +334,11 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
 
     async fn supersede(&mut self, transaction: &UnsettledTransaction) -> Result<SettledOutcome, ExecutorError> {
         let why = format!("nonce {} was used by a transaction that is not ours", transaction.nonce);
+        // Told first, for the same reason as a revert.
+        self.raise(AlertKind::ForeignNonce, "", &why);
         self.parts.journal.mark_superseded(transaction.id, &why).await?;
         self.foreign_since.remove(&transaction.id);
         self.parts.metrics.count(Outcome::Superseded);
-        self.raise(AlertKind::ForeignNonce, "", why);
         Ok(SettledOutcome::Superseded)
     }
 

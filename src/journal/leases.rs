@@ -11,10 +11,11 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use sqlx::PgConnection;
+use tokio::time::Instant;
 
 use super::{
     Journal, JournalError, Result,

@@ -13,13 +13,13 @@ use tracing::{debug, info, warn};
 
 use super::{
     BEAT_EVERY, FAILURES_BEFORE_ALERT, PipelineMeter, PipelineSettings, RETRY_PAUSE, concerns::Concerns,
-    episodes::Episodes, guards, metrics::Planned, terms::TermsSource,
+    episodes::Episodes, guards, metrics::Planned, ports::PipelineJournal, terms::TermsSource,
 };
 use crate::{
     alerts::AlertKind,
     chain::Rpc,
     executor::{ChainExecutor, Refused, Settled},
-    journal::{DeploymentId, FindingChange, Journal, JournalError, Tenure},
+    journal::{DeploymentId, FindingChange, JournalError, Tenure},
     ops::{DeploymentHealth, Heartbeat},
     positions::Snapshot,
     protocols::{Adapter, Disposition, Guard},
@@ -31,7 +31,7 @@ use crate::{
     types::{BlockRef, DeploymentName, I256, SegmentId, U256, UnitKey, math},
 };
 
-pub(super) struct ActLoop {
+pub(super) struct ActLoop<J> {
     pub(super) rpc: Rpc,
     pub(super) guards: Vec<Guard>,
     pub(super) heartbeat: Arc<Heartbeat>,
@@ -40,13 +40,13 @@ pub(super) struct ActLoop {
     pub(super) settings: PipelineSettings,
     pub(super) waterfalls: watch::Receiver<Arc<Waterfalls>>,
     pub(super) adapter: Arc<dyn Adapter>,
-    pub(super) journal: Journal,
+    pub(super) journal: J,
     pub(super) tenure: Tenure,
-    pub(super) executor: ChainExecutor,
+    pub(super) executor: ChainExecutor<J>,
     pub(super) concerns: Concerns,
     pub(super) health: DeploymentHealth,
     pub(super) meter: PipelineMeter,
-    pub(super) episodes: Episodes,
+    pub(super) episodes: Episodes<J>,
     /// Follows the snapshots.
     pub(super) scanner: Scanner,
     /// Each unit's condition as the journal has it, the healthy ones left out; `None` until read.
@@ -65,7 +65,7 @@ pub(super) struct ActLoop {
     pub(super) recovered: bool,
 }
 
-impl ActLoop {
+impl<J: PipelineJournal> ActLoop<J> {
     pub(super) async fn run(
         mut self,
         mut snapshots: watch::Receiver<Option<Arc<Snapshot>>>,

@@ -4,21 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::info;
 
+use super::ports::PipelineJournal;
 use crate::{
-    journal::{DeploymentId, EpisodeId, Journal, JournalError},
+    journal::{DeploymentId, EpisodeId, JournalError},
     types::{BlockRef, SegmentId},
 };
 
 /// The open episodes of one deployment, as the journal has them.
-pub(super) struct Episodes {
+pub(super) struct Episodes<J> {
     deployment: DeploymentId,
-    journal: Journal,
+    journal: J,
     /// `None` until read from the journal.
     open: Option<BTreeMap<SegmentId, EpisodeId>>,
 }
 
-impl Episodes {
-    pub(super) fn new(deployment: DeploymentId, journal: Journal) -> Self {
+impl<J: PipelineJournal> Episodes<J> {
+    pub(super) fn new(deployment: DeploymentId, journal: J) -> Self {
         Self { deployment, journal, open: None }
     }
 
@@ -41,7 +42,8 @@ impl Episodes {
         if let Some(episode) = self.known().await?.get(&segment) {
             return Ok(*episode);
         }
-        let episode = self.journal.open_episode(self.deployment, segment, block, why).await?;
+        let opened = self.journal.open_episode(self.deployment, segment, block, why).await;
+        let episode = self.or_look_again(opened)?;
         info!(%segment, block = block.number, why, "episode opened");
         self.open.get_or_insert_default().insert(segment, episode);
         Ok(episode)
@@ -63,18 +65,26 @@ impl Episodes {
             .map(|(segment, episode)| (*segment, *episode))
             .collect();
         for (segment, episode) in over {
-            let summary = self.journal.episode_summary(episode).await?;
-            self.journal.close_episode(episode, block, &summary).await?;
+            let closed = self.journal.close_episode(episode, block).await;
+            let summary = self.or_look_again(closed)?;
             info!(%segment, block = block.number, %summary, "episode closed");
             self.open.get_or_insert_default().remove(&segment);
         }
         Ok(())
     }
 
+    /// An answer, after whose loss nobody knows which episodes are open: they are read again.
+    fn or_look_again<T>(&mut self, answer: Result<T, JournalError>) -> Result<T, JournalError> {
+        if answer.is_err() {
+            self.open = None;
+        }
+        answer
+    }
+
     async fn known(&mut self) -> Result<&BTreeMap<SegmentId, EpisodeId>, JournalError> {
         if self.open.is_none() {
             let stored = self.journal.open_episodes(self.deployment).await?;
-            self.open = Some(stored.into_iter().map(|(episode, segment, _)| (segment, episode)).collect());
+            self.open = Some(stored.into_iter().map(|(episode, segment)| (segment, episode)).collect());
         }
         Ok(self.open.get_or_insert_default())
     }

@@ -14,8 +14,11 @@ mod episodes;
 pub mod guards;
 mod index;
 mod metrics;
+pub mod ports;
 mod risk;
 mod terms;
+#[cfg(test)]
+mod tests;
 
 use std::{sync::Arc, time::Duration};
 
@@ -32,7 +35,7 @@ use crate::{
     chain::Rpc,
     executor::ChainExecutor,
     indexer::{CacheStore, Indexer},
-    journal::{DeploymentId, Journal, Tenure},
+    journal::{DeploymentId, Tenure},
     ops::{DeploymentHealth, Health},
     protocols::{Adapter, Guard},
     recovery::Waterfalls,
@@ -40,6 +43,7 @@ use crate::{
     types::DeploymentName,
 };
 use concerns::Concerns;
+use ports::PipelineJournal;
 
 /// Consecutive failed passes of a loop before an alert says so.
 const FAILURES_BEFORE_ALERT: u32 = 5;
@@ -68,7 +72,7 @@ pub struct PipelineSettings {
 }
 
 /// The parts of one deployment, wired.
-pub struct Pipeline<S> {
+pub struct Pipeline<S, J> {
     /// Its name.
     pub name: DeploymentName,
     /// Its row in the journal.
@@ -82,13 +86,13 @@ pub struct Pipeline<S> {
     /// Its protocol.
     pub adapter: Arc<dyn Adapter>,
     /// Postgres.
-    pub journal: Journal,
+    pub journal: J,
     /// How long this process may act for the deployment.
     pub tenure: Tenure,
     /// Chain to cache.
     pub indexer: Indexer<S>,
     /// Plan to chain.
-    pub executor: ChainExecutor,
+    pub executor: ChainExecutor<J>,
     /// Who is told.
     pub alerts: Arc<dyn AlertSink>,
     /// Where the loops show that they turn.
@@ -101,7 +105,7 @@ pub struct Pipeline<S> {
     pub guards: Vec<Guard>,
 }
 
-impl<S: CacheStore> Pipeline<S> {
+impl<S: CacheStore, J: PipelineJournal> Pipeline<S, J> {
     /// Runs the loops until shutdown, or until one of them cannot go on.
     pub async fn run(mut self, shutdown: CancellationToken) -> anyhow::Result<()> {
         self.indexer.restore().await.context("restore the position cache")?;

@@ -15,10 +15,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::{BEAT_EVERY, PipelineMeter, concerns::Concerns};
+use super::{BEAT_EVERY, PipelineMeter, concerns::Concerns, ports::PipelineJournal};
 use crate::{
     alerts::AlertKind,
-    journal::{DeploymentId, Journal},
+    journal::DeploymentId,
     ops::Heartbeat,
     positions::Snapshot,
     protocols::Adapter,
@@ -39,20 +39,20 @@ pub fn fund_means(adapter: &dyn Adapter, snapshot: &Snapshot) -> BTreeMap<Segmen
     cases.into_iter().map(|(segment, case)| (segment, f64::from(case.fund.spendable))).collect()
 }
 
-pub(super) struct RiskLoop {
+pub(super) struct RiskLoop<J> {
     pub(super) heartbeat: Arc<Heartbeat>,
     pub(super) name: DeploymentName,
     pub(super) deployment: DeploymentId,
     pub(super) settings: RiskSettings,
     pub(super) adapter: Arc<dyn Adapter>,
-    pub(super) journal: Journal,
+    pub(super) journal: J,
     pub(super) concerns: Concerns,
     pub(super) meter: PipelineMeter,
     /// Segments whose fund a small move would exhaust.
     pub(super) short: BTreeMap<SegmentId, f64>,
 }
 
-impl RiskLoop {
+impl<J: PipelineJournal> RiskLoop<J> {
     pub(super) async fn run(
         mut self,
         mut snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
@@ -110,7 +110,7 @@ impl RiskLoop {
         let report = report.await.context("the report's task")?.context("assess the snapshot")?;
         self.meter.risk.reported(&report, started.elapsed());
         self.tell_runways(&report);
-        self.journal.record_risk(self.deployment, &report.block, (moves, &report), KEPT).await.context("journal it")
+        self.journal.record_risk(self.deployment, (moves, &report), KEPT).await.context("journal it")
     }
 
     /// Warns of every segment whose fund a small move would exhaust.

@@ -14,11 +14,11 @@ use alloy::{
     sol_types::{SolCall, SolValue},
 };
 use anyhow::Context;
-use chrono::Utc;
 
+use super::ports::PipelineJournal;
 use crate::{
     chain::Rpc,
-    journal::{DeploymentId, Journal},
+    journal::DeploymentId,
     recovery::{Offered, Policy, Purse, SegmentCase, Terms},
     types::{Address, BlockRef, Call, CallOutcome, U256},
 };
@@ -57,11 +57,11 @@ impl PolicySettings {
 }
 
 /// What terms are made from.
-pub struct TermsSource<'a> {
+pub struct TermsSource<'a, J> {
     /// The node.
     pub rpc: &'a Rpc,
     /// Where the budget is counted.
-    pub journal: &'a Journal,
+    pub journal: &'a J,
     /// Whose budget.
     pub deployment: DeploymentId,
     /// Whose purse.
@@ -70,12 +70,11 @@ pub struct TermsSource<'a> {
     pub settings: &'a PolicySettings,
 }
 
-impl TermsSource<'_> {
+impl<J: PipelineJournal> TermsSource<'_, J> {
     /// The terms of a segment, as of `at`.
     pub async fn of(&self, case: &SegmentCase, offered: &Offered, at: &BlockRef) -> anyhow::Result<Terms> {
         let quote = self.rpc.fees().await.context("ask what gas costs")?;
-        let since = Utc::now() - BUDGET_WINDOW;
-        let spent = self.journal.outlay_wei_since(self.deployment, since).await.context("read the budget")?;
+        let spent = self.journal.outlay_wei_within(self.deployment, BUDGET_WINDOW).await.context("read the budget")?;
         let purse = self.purse(offered, at).await.with_context(|| format!("read the purse for {}", case.segment))?;
         Ok(Terms {
             policy: self.settings.policy.clone(),

@@ -12,7 +12,7 @@ pub mod risk;
 mod scan;
 mod shape;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod valuation;
 
 pub use follow::Scanner;

@@ -10,26 +10,26 @@ use crate::{
         JournalError, NewAttempt, NewTransaction, PlanId, StoredAttempt, TransactionId, TransactionStatus,
         UnsettledTransaction,
     },
-    recovery::BalancedPlan,
+    recovery::{BalancedPlan, Step},
     types::{Address, U256, UnitKey},
 };
 
 /// One action's row.
 #[derive(Clone, Debug)]
-pub(super) struct ActionRow {
-    pub(super) unit: UnitKey,
-    pub(super) status: ActionStatus,
-    pub(super) reason: Option<String>,
-    pub(super) transaction: Option<TransactionId>,
+pub(crate) struct ActionRow {
+    pub(crate) unit: UnitKey,
+    pub(crate) status: ActionStatus,
+    pub(crate) reason: Option<String>,
+    pub(crate) transaction: Option<TransactionId>,
     dry_run: bool,
 }
 
 /// The tables.
 #[derive(Clone, Debug, Default)]
-pub(super) struct JournalState {
-    pub(super) actions: BTreeMap<ActionId, ActionRow>,
-    pub(super) transactions: Vec<UnsettledTransaction>,
-    pub(super) receipts: BTreeMap<TransactionId, IncludedReceipt>,
+pub(crate) struct JournalState {
+    pub(crate) actions: BTreeMap<ActionId, ActionRow>,
+    pub(crate) transactions: Vec<UnsettledTransaction>,
+    pub(crate) receipts: BTreeMap<TransactionId, IncludedReceipt>,
     plans: i64,
     attempts: i64,
 }
@@ -127,6 +127,147 @@ impl JournalState {
     }
 }
 
+const OPEN: [TransactionStatus; 2] = [TransactionStatus::Signed, TransactionStatus::Sent];
+
+/// The port's methods on the tables. Each is all or nothing.
+impl JournalState {
+    pub(crate) fn insert_plan(&mut self, plan: &BalancedPlan, dry_run: bool) -> Answer<(PlanId, Vec<ActionId>)> {
+        let unit = |step: &Step| step.unit.clone().unwrap();
+        let claims = |row: &ActionRow| !row.status.is_terminal() && row.status != ActionStatus::Included;
+        let open = |key: &UnitKey| self.actions.values().any(|row| row.unit == *key && claims(row));
+        if plan.steps().iter().any(|step| open(&unit(step))) {
+            return conflict("a unit has an open action");
+        }
+        self.plans += 1;
+        let mut ids = Vec::new();
+        for step in plan.steps() {
+            let id = ActionId(self.actions.len() as i64 + 1);
+            let status = ActionStatus::Planned;
+            let row = ActionRow { unit: unit(step), status, reason: None, transaction: None, dry_run };
+            self.actions.insert(id, row);
+            ids.push(id);
+        }
+        Ok((PlanId(self.plans), ids))
+    }
+
+    pub(crate) fn set_action_status(
+        &mut self,
+        actions: &[ActionId],
+        status: ActionStatus,
+        reason: Option<&str>,
+    ) -> Answer<()> {
+        let from: &[ActionStatus] = match status {
+            ActionStatus::Simulated => &[ActionStatus::Planned],
+            ActionStatus::Rejected | ActionStatus::Abandoned => &[ActionStatus::Planned, ActionStatus::Simulated],
+            _ => return conflict("follows a transaction"),
+        };
+        if actions.iter().any(|id| !from.contains(&self.actions[id].status)) {
+            return conflict("an action is elsewhere");
+        }
+        for id in actions {
+            let row = self.actions.get_mut(id).unwrap();
+            row.status = status;
+            row.reason = reason.map(str::to_owned).or(row.reason.take());
+        }
+        Ok(())
+    }
+
+    pub(crate) fn abandon_unsigned(&mut self, reason: &str) -> u64 {
+        let unsigned = [ActionStatus::Planned, ActionStatus::Simulated];
+        let mut count = 0;
+        for row in self.actions.values_mut().filter(|row| unsigned.contains(&row.status)) {
+            (row.status, row.reason) = (ActionStatus::Abandoned, Some(reason.to_owned()));
+            count += 1;
+        }
+        count
+    }
+
+    pub(crate) fn next_nonce(&self, signer: Address) -> Option<u64> {
+        let own = self.transactions.iter().filter(|t| t.signer == signer);
+        own.map(|transaction| transaction.nonce + 1).max()
+    }
+
+    pub(crate) fn create_transactions(
+        &mut self,
+        new: &[(NewTransaction, NewAttempt)],
+    ) -> Answer<Vec<(TransactionId, AttemptId)>> {
+        let mut after = self.clone();
+        let ids = new.iter().map(|(new, first)| after.create(new, first)).collect::<Answer<Vec<_>>>()?;
+        *self = after;
+        Ok(ids)
+    }
+
+    pub(crate) fn add_attempt(
+        &mut self,
+        id: TransactionId,
+        attempt: &NewAttempt,
+        kind: AttemptKind,
+    ) -> Answer<AttemptId> {
+        let attempt = self.store(attempt, Some(kind))?;
+        let stored = attempt.id;
+        self.transaction(id, &OPEN)?.attempts.push(attempt);
+        if kind == AttemptKind::Cancel {
+            self.move_actions(id, &[ActionStatus::Signed, ActionStatus::Sent], ActionStatus::Replaced);
+        }
+        Ok(stored)
+    }
+
+    pub(crate) fn mark_broadcasts(&mut self, said: &[(AttemptId, BroadcastOutcome)]) -> Answer<()> {
+        said.iter().try_for_each(|(id, outcome)| self.answer(*id, outcome))
+    }
+
+    pub(crate) fn mark_included(
+        &mut self,
+        id: TransactionId,
+        attempt: AttemptId,
+        receipt: &IncludedReceipt,
+    ) -> Answer<()> {
+        let transaction = self.transaction(id, &OPEN)?;
+        (transaction.status, transaction.included) = (TransactionStatus::Included, Some((attempt, receipt.block)));
+        let kind = transaction.attempts.iter().find(|a| a.id == attempt).unwrap().kind;
+        self.receipts.insert(id, receipt.clone());
+        use ActionStatus::{Included, Replaced, Reverted, Sent, Signed};
+        match kind {
+            Some(AttemptKind::Cancel) => self.move_actions(id, &[Signed, Sent], Replaced),
+            _ if receipt.success => self.move_actions(id, &[Signed, Sent, Replaced], Included),
+            _ => self.move_actions(id, &[Signed, Sent, Replaced], Reverted),
+        }
+        Ok(())
+    }
+
+    pub(crate) fn mark_reorged(&mut self, id: TransactionId) -> Answer<()> {
+        let transaction = self.transaction(id, &[TransactionStatus::Included])?;
+        (transaction.status, transaction.included) = (TransactionStatus::Sent, None);
+        self.receipts.remove(&id);
+        self.move_actions(id, &[ActionStatus::Included], ActionStatus::Sent);
+        Ok(())
+    }
+
+    pub(crate) fn mark_final(&mut self, id: TransactionId) -> Answer<()> {
+        self.transaction(id, &[TransactionStatus::Included])?.status = TransactionStatus::Final;
+        self.move_actions(id, &[ActionStatus::Included], ActionStatus::Final);
+        self.move_actions(id, &[ActionStatus::Replaced], ActionStatus::Abandoned);
+        Ok(())
+    }
+
+    pub(crate) fn mark_superseded(&mut self, id: TransactionId) -> Answer<()> {
+        self.transaction(id, &OPEN)?.status = TransactionStatus::Superseded;
+        let from = [ActionStatus::Signed, ActionStatus::Sent, ActionStatus::Replaced];
+        self.move_actions(id, &from, ActionStatus::Superseded);
+        Ok(())
+    }
+
+    pub(crate) fn unsettled_transactions(&self) -> Vec<UnsettledTransaction> {
+        let settled = [TransactionStatus::Final, TransactionStatus::Superseded];
+        self.transactions.iter().filter(|t| !settled.contains(&t.status)).cloned().collect()
+    }
+
+    pub(crate) fn spent_wei(&self) -> U256 {
+        let costs = self.receipts.values();
+        costs.map(|r| U256::from(r.gas_used) * U256::from(r.effective_gas_price)).sum()
+    }
+}
+
 /// The port on the tables.
 #[derive(Clone)]
 pub(super) struct FakeJournal(pub(super) Shared);
@@ -148,8 +289,6 @@ impl FakeJournal {
     }
 }
 
-const OPEN: [TransactionStatus; 2] = [TransactionStatus::Signed, TransactionStatus::Sent];
-
 impl JournalPort for FakeJournal {
     async fn insert_plan(
         &self,
@@ -158,24 +297,7 @@ impl JournalPort for FakeJournal {
         plan: &BalancedPlan,
         dry_run: bool,
     ) -> Answer<(PlanId, Vec<ActionId>)> {
-        self.write(|journal| {
-            let unit = |step: &crate::recovery::Step| step.unit.clone().unwrap();
-            let claims = |row: &ActionRow| !row.status.is_terminal() && row.status != ActionStatus::Included;
-            let open = |key: &UnitKey| journal.actions.values().any(|row| row.unit == *key && claims(row));
-            if plan.steps().iter().any(|step| open(&unit(step))) {
-                return conflict("a unit has an open action");
-            }
-            journal.plans += 1;
-            let mut ids = Vec::new();
-            for step in plan.steps() {
-                let id = ActionId(journal.actions.len() as i64 + 1);
-                let status = ActionStatus::Planned;
-                let row = ActionRow { unit: unit(step), status, reason: None, transaction: None, dry_run };
-                journal.actions.insert(id, row);
-                ids.push(id);
-            }
-            Ok((PlanId(journal.plans), ids))
-        })
+        self.write(|journal| journal.insert_plan(plan, dry_run))
     }
 
     async fn set_action_status(
@@ -185,124 +307,53 @@ impl JournalPort for FakeJournal {
         reason: Option<&str>,
         _: u64,
     ) -> Answer<()> {
-        let from: &[ActionStatus] = match status {
-            ActionStatus::Simulated => &[ActionStatus::Planned],
-            ActionStatus::Rejected | ActionStatus::Abandoned => &[ActionStatus::Planned, ActionStatus::Simulated],
-            _ => return conflict("follows a transaction"),
-        };
-        self.write(|journal| {
-            if actions.iter().any(|id| !from.contains(&journal.actions[id].status)) {
-                return conflict("an action is elsewhere");
-            }
-            for id in actions {
-                let row = journal.actions.get_mut(id).unwrap();
-                row.status = status;
-                row.reason = reason.map(str::to_owned).or(row.reason.take());
-            }
-            Ok(())
-        })
+        self.write(|journal| journal.set_action_status(actions, status, reason))
     }
 
     async fn abandon_unsigned(&self, _: DeploymentId, reason: &str, _: u64) -> Answer<u64> {
-        self.write(|journal| {
-            let unsigned = [ActionStatus::Planned, ActionStatus::Simulated];
-            let mut count = 0;
-            for row in journal.actions.values_mut().filter(|row| unsigned.contains(&row.status)) {
-                (row.status, row.reason) = (ActionStatus::Abandoned, Some(reason.to_owned()));
-                count += 1;
-            }
-            Ok(count)
-        })
+        self.write(|journal| Ok(journal.abandon_unsigned(reason)))
     }
 
     async fn next_nonce(&self, _: u64, signer: Address) -> Answer<Option<u64>> {
-        self.read(|journal| {
-            let own = journal.transactions.iter().filter(|t| t.signer == signer);
-            own.map(|transaction| transaction.nonce + 1).max()
-        })
+        self.read(|journal| journal.next_nonce(signer))
     }
 
     async fn create_transactions(
         &self,
         new: &[(NewTransaction, NewAttempt)],
     ) -> Answer<Vec<(TransactionId, AttemptId)>> {
-        self.write(|journal| {
-            let mut after = journal.clone();
-            let ids = new.iter().map(|(new, first)| after.create(new, first)).collect::<Answer<Vec<_>>>()?;
-            *journal = after;
-            Ok(ids)
-        })
+        self.write(|journal| journal.create_transactions(new))
     }
 
     async fn add_attempt(&self, id: TransactionId, attempt: &NewAttempt, kind: AttemptKind) -> Answer<AttemptId> {
-        self.write(|journal| {
-            let attempt = journal.store(attempt, Some(kind))?;
-            let stored = attempt.id;
-            journal.transaction(id, &OPEN)?.attempts.push(attempt);
-            if kind == AttemptKind::Cancel {
-                journal.move_actions(id, &[ActionStatus::Signed, ActionStatus::Sent], ActionStatus::Replaced);
-            }
-            Ok(stored)
-        })
+        self.write(|journal| journal.add_attempt(id, attempt, kind))
     }
 
     async fn mark_broadcasts(&self, said: &[(AttemptId, BroadcastOutcome)], _: u64) -> Answer<()> {
-        self.write(|journal| said.iter().try_for_each(|(id, outcome)| journal.answer(*id, outcome)))
+        self.write(|journal| journal.mark_broadcasts(said))
     }
 
     async fn mark_included(&self, id: TransactionId, attempt: AttemptId, receipt: &IncludedReceipt) -> Answer<()> {
-        self.write(|journal| {
-            let transaction = journal.transaction(id, &OPEN)?;
-            (transaction.status, transaction.included) = (TransactionStatus::Included, Some((attempt, receipt.block)));
-            let kind = transaction.attempts.iter().find(|a| a.id == attempt).unwrap().kind;
-            journal.receipts.insert(id, receipt.clone());
-            use ActionStatus::{Included, Replaced, Reverted, Sent, Signed};
-            match kind {
-                Some(AttemptKind::Cancel) => journal.move_actions(id, &[Signed, Sent], Replaced),
-                _ if receipt.success => journal.move_actions(id, &[Signed, Sent, Replaced], Included),
-                _ => journal.move_actions(id, &[Signed, Sent, Replaced], Reverted),
-            }
-            Ok(())
-        })
+        self.write(|journal| journal.mark_included(id, attempt, receipt))
     }
 
     async fn mark_reorged(&self, id: TransactionId) -> Answer<()> {
-        self.write(|journal| {
-            let transaction = journal.transaction(id, &[TransactionStatus::Included])?;
-            (transaction.status, transaction.included) = (TransactionStatus::Sent, None);
-            journal.receipts.remove(&id);
-            journal.move_actions(id, &[ActionStatus::Included], ActionStatus::Sent);
-            Ok(())
-        })
+        self.write(|journal| journal.mark_reorged(id))
     }
 
     async fn mark_final(&self, id: TransactionId) -> Answer<()> {
-        self.write(|journal| {
-            journal.transaction(id, &[TransactionStatus::Included])?.status = TransactionStatus::Final;
-            journal.move_actions(id, &[ActionStatus::Included], ActionStatus::Final);
-            journal.move_actions(id, &[ActionStatus::Replaced], ActionStatus::Abandoned);
-            Ok(())
-        })
+        self.write(|journal| journal.mark_final(id))
     }
 
     async fn mark_superseded(&self, id: TransactionId, _: &str) -> Answer<()> {
-        self.write(|journal| {
-            journal.transaction(id, &OPEN)?.status = TransactionStatus::Superseded;
-            let from = [ActionStatus::Signed, ActionStatus::Sent, ActionStatus::Replaced];
-            journal.move_actions(id, &from, ActionStatus::Superseded);
-            Ok(())
-        })
+        self.write(|journal| journal.mark_superseded(id))
     }
 
     async fn unsettled_transactions(&self, _: DeploymentId) -> Answer<Vec<UnsettledTransaction>> {
-        let settled = [TransactionStatus::Final, TransactionStatus::Superseded];
-        self.read(|journal| journal.transactions.iter().filter(|t| !settled.contains(&t.status)).cloned().collect())
+        self.read(|journal| journal.unsettled_transactions())
     }
 
     async fn spent_wei_within(&self, _: u64, _: Address, _: Duration) -> Answer<U256> {
-        self.read(|journal| {
-            let costs = journal.receipts.values();
-            costs.map(|r| U256::from(r.gas_used) * U256::from(r.effective_gas_price)).sum()
-        })
+        self.read(|journal| journal.spent_wei())
     }
 }

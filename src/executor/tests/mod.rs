@@ -3,7 +3,7 @@
 mod behaviour;
 mod chain;
 mod crashes;
-mod journal;
+pub(crate) mod journal;
 mod remote_signer;
 mod sources;
 mod venue;
@@ -14,7 +14,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use alloy::{
@@ -24,6 +24,7 @@ use alloy::{
 };
 use futures_util::future::{BoxFuture, FutureExt};
 use prometheus::Registry;
+use tokio::time::Instant;
 
 use super::{
     Deployment, Executed, Executor, ExecutorError, ExecutorMetrics, ExecutorSettings, FeeSettings, Gate, GateSettings,
@@ -89,7 +90,7 @@ type Shared = Arc<Mutex<World>>;
 type Subject = Executor<FakeChain, FakeJournal>;
 
 /// Signs, and counts.
-struct CountingSigner(PrivateKeySigner, Arc<AtomicUsize>);
+pub(crate) struct CountingSigner(pub(crate) PrivateKeySigner, pub(crate) Arc<AtomicUsize>);
 
 impl Signer for CountingSigner {
     fn address(&self) -> Address {

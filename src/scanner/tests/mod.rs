@@ -2,7 +2,7 @@
 //! its units within a few token units of a threshold.
 
 mod bent;
-pub(super) mod dice;
+pub(crate) mod dice;
 mod following;
 
 use std::collections::BTreeSet;

@@ -1,0 +1,208 @@
+//! Holds a run against what is promised: while it goes, and in the end.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+
+use super::{
+    replica::{BALANCE_MIN, FEE_CAP},
+    script::{BLOCK_TIME, WANTS},
+    tally::{MARGINAL_FROM, id},
+    world::{JournalFault, World},
+};
+use crate::{
+    alerts::{AlertKind, RecordingSink},
+    journal::{TransactionStatus, UnsettledTransaction},
+    recovery::Effect,
+    types::U256,
+};
+
+pub(super) struct Judge {
+    world: Arc<Mutex<World>>,
+    alerts: Arc<RecordingSink>,
+    /// For how many blocks each want has lasted.
+    lasting: [u32; WANTS.len()],
+    reorganised: bool,
+    /// Whether units were poisoned, which may revert what was right.
+    spoiled: bool,
+}
+
+impl Judge {
+    pub(super) fn new(world: Arc<Mutex<World>>, alerts: Arc<RecordingSink>) -> Self {
+        Self { world, alerts, lasting: [0; WANTS.len()], reorganised: false, spoiled: false }
+    }
+
+    fn told(&self, kinds: &[AlertKind]) -> bool {
+        self.alerts.raised.lock().unwrap().iter().any(|alert| kinds.contains(&alert.key.kind()))
+    }
+
+    /// What a block says may be taken back.
+    pub(super) fn reorganised(&mut self) {
+        self.reorganised = true;
+        self.excuse();
+    }
+
+    /// Nobody can be asked to have seen what lasts until now.
+    pub(super) fn excuse(&mut self) {
+        self.lasting = [0; WANTS.len()];
+    }
+
+    /// Looks for wants that nobody was told of. `well`: nothing is wrong that would excuse it.
+    pub(super) fn look(&mut self, well: bool) {
+        let mut world = self.world.lock().unwrap();
+        let tip = Arc::clone(world.chain.tip());
+        let (tally, dear) = (&tip.tally, world.chain.base_fee > FEE_CAP);
+        let short = tally.cash.keys().any(|unit| tally.is_short(*unit));
+        let dark = world.journal_fault == Some(JournalFault::Down);
+        let connected = world.node_faults.is_empty() && !world.paused;
+        let free = tip.at.number > world.chain.censored_until;
+        // Somebody lives, holds the lease and is at the head.
+        let acting = well && free && world.cached_at.elapsed() < BLOCK_TIME;
+        let dear_alone = connected && free && world.journal_fault.is_none();
+        self.spoiled |= !tally.poisoned.is_empty();
+        let stuck = tally.poisoned.iter().any(|unit| tally.is_seizable(*unit));
+        let holds = [
+            acting && short && tally.fund == 0,
+            acting && short,
+            acting && tip.balance < U256::from(BALANCE_MIN),
+            dear_alone && world.cached_at.elapsed() < BLOCK_TIME && dear && !world.neglected().is_empty(),
+            acting && stuck && tip.balance >= U256::from(BALANCE_MIN),
+            connected && dark,
+        ];
+        for ((holds, lasting), (want, blocks, kinds)) in holds.into_iter().zip(&mut self.lasting).zip(WANTS) {
+            *lasting = if holds { *lasting + 1 } else { 0 };
+            let told = self.alerts.raised.lock().unwrap().iter().any(|alert| kinds.contains(&alert.key.kind()));
+            if *lasting == blocks && !told {
+                world.violated(format!("for {blocks} blocks {want}, and nobody was told"));
+            }
+        }
+    }
+
+    /// What is left to be done, if anything.
+    pub(super) fn open(&self) -> Option<String> {
+        let world = self.world.lock().unwrap();
+        let tally = &world.chain.tip().tally;
+        let distressed = tally.distressed();
+        if !distressed.is_empty() {
+            return Some(format!("{distressed:?} are in distress: {tally:?}"));
+        }
+        let unsettled = world.tables.executor.unsettled_transactions();
+        if !unsettled.is_empty() {
+            return Some(format!("unsettled: {unsettled:?}"));
+        }
+        let planned = world.tables.executor.actions.iter().find(|(_, row)| !row.status.is_terminal());
+        if let Some(planned) = planned {
+            return Some(format!("open: {planned:?}"));
+        }
+        let open = world.tables.episodes.iter().find(|(_, (open, _))| *open);
+        open.map(|episode| format!("open: {episode:?}"))
+    }
+
+    /// The books, once everything is settled.
+    pub(super) fn audit(&self) {
+        let mut world = self.world.lock().unwrap();
+        let mut wrong = effects(&world);
+        wrong.extend(transactions(&world));
+        wrong.extend(holes(&world));
+        let reverted = self.told(&[AlertKind::ActionReverted]);
+        let journalled = world.tables.executor.receipts.values().any(|receipt| !receipt.success);
+        if journalled && !reverted {
+            wrong.push("a revert was not told".to_owned());
+        }
+        if journalled && !self.spoiled && world.chain.rivalled.is_empty() && !self.reorganised {
+            wrong.push("a transaction reverted and nobody but us can have done it".to_owned());
+        }
+        if intruded(&world) && !self.told(&[AlertKind::ForeignNonce]) {
+            wrong.push("somebody else used the key, and nobody was told".to_owned());
+        }
+        wrong.into_iter().for_each(|what| world.violated(what));
+    }
+}
+
+/// Whoever was paid for is whole, and nobody was paid for twice.
+fn holes(world: &World) -> Vec<String> {
+    let tip = world.chain.tip();
+    let covered = covers(world);
+    let wrong = |unit: &&u8| covered.contains_key(unit) && tip.tally.cash[unit] != 0;
+    let insured = tip.tally.cash.keys().filter(|unit| **unit < MARGINAL_FROM);
+    insured.filter(wrong).map(|unit| format!("unit {unit} was covered and has {}", tip.tally.cash[unit])).collect()
+}
+
+/// By unit, what the keeper's transactions on the chain drew from the fund.
+fn covers(world: &World) -> BTreeMap<u8, u128> {
+    let mut drawn = BTreeMap::new();
+    let mined = world.chain.branch().iter().flat_map(|block| &block.mined).filter(|mined| mined.signed.is_some());
+    for log in mined.flat_map(|mined| &mined.logs) {
+        let effects = crate::protocols::Adapter::effects(
+            &super::tally::TallyAdapter,
+            &crate::positions::Book::default(),
+            std::slice::from_ref(log),
+        );
+        for effect in effects {
+            if let Effect::InsuranceDrawn { unit, amount } = effect {
+                *drawn.entry(id(&unit)).or_default() += amount.to::<u128>();
+            }
+        }
+    }
+    drawn
+}
+
+/// What the journal has booked is what the chain did.
+fn effects(world: &World) -> Vec<String> {
+    let mut booked: BTreeMap<u8, u128> = BTreeMap::new();
+    for effect in world.tables.executor.receipts.values().flat_map(|receipt| &receipt.effects) {
+        if let Effect::InsuranceDrawn { unit, amount } = effect {
+            *booked.entry(id(unit)).or_default() += amount.to::<u128>();
+        }
+    }
+    let drawn = covers(world);
+    if booked == drawn { vec![] } else { vec![format!("booked {booked:?}, drawn on chain {drawn:?}")] }
+}
+
+/// Each of the keeper's nonces on chain is in the journal, with the attempt that was mined and how it ended.
+fn transactions(world: &World) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let rows = &world.tables.executor.transactions;
+    let mined = world.chain.branch().iter().flat_map(|block| &block.mined);
+    for mined in mined.filter(|mined| mined.signed.is_some()) {
+        let row = rows.iter().find(|row| row.attempts.iter().any(|attempt| attempt.hash == mined.hash));
+        match row {
+            None if world.chain.foreign.contains(&mined.hash) => {}
+            None => wrong.push(format!("{} is on chain and not in the journal", mined.hash)),
+            Some(row) => {
+                let included = row.included.map(|(attempt, _)| attempt);
+                let attempt = row.attempts.iter().find(|attempt| attempt.hash == mined.hash).unwrap();
+                let success = world.tables.executor.receipts.get(&row.id).map(|receipt| receipt.success);
+                let right = row.status == TransactionStatus::Final && included == Some(attempt.id);
+                if !right || success != Some(mined.success) {
+                    wrong.push(format!("{} is on chain, the journal says {row:?} {success:?}", mined.hash));
+                }
+            }
+        }
+    }
+    let on_chain = |row: &UnsettledTransaction| {
+        let hashes: Vec<_> = row.attempts.iter().map(|attempt| attempt.hash).collect();
+        let mined = world.chain.branch().iter().flat_map(|block| &block.mined);
+        mined.filter(|mined| hashes.contains(&mined.hash)).count()
+    };
+    for row in rows {
+        let count = on_chain(row);
+        let expected = usize::from(row.status == TransactionStatus::Final);
+        if count != expected {
+            wrong.push(format!("{count} attempts on chain of {row:?}"));
+        }
+    }
+    wrong
+}
+
+/// Whether the keeper had reason to notice the outsider: it had the nonce itself, or used ones below and above.
+fn intruded(world: &World) -> bool {
+    let mined = world.chain.branch().iter().flat_map(|block| &block.mined);
+    let signed =
+        mined.filter(|mined| world.chain.foreign.contains(&mined.hash)).filter_map(|mined| mined.signed.as_ref());
+    let own = || world.tables.executor.transactions.iter().map(|row| row.nonce);
+    signed
+        .map(|signed| signed.nonce)
+        .any(|nonce| own().any(|one| one == nonce) || (own().any(|one| one < nonce) && own().any(|one| one > nonce)))
+}
