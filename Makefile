@@ -34,6 +34,17 @@ faults: ## RUNS=200 crises in which processes, database, node and chain fail, fr
 	$(CARGO) build --locked
 	@"$(TARGET)/debug/backstop" faults --runs $(or $(RUNS),200) --first $(or $(FIRST),1)
 
+.PHONY: sim
+sim: ## SEEDS=10000 simulated crises from seed FROM=1: the whole pipeline, every interleaving and fault decided by the seed
+	@tools/setup.sh rust
+	BACKSTOP_SIM_SEEDS=$(or $(SEEDS),10000) BACKSTOP_SIM_FROM=$(or $(FROM),1) $(CARGO) test --locked --lib -- --nocapture \
+	    pipeline::tests::whatever_fails
+
+.PHONY: sim-mutants
+sim-mutants: ## Bugs planted in a copy of the sources: the simulation must catch each
+	@tools/setup.sh rust
+	$(CARGO) test --locked --test sim_mutants -- --nocapture --include-ignored
+
 .PHONY: test
 test: lint test-rust test-contracts ## Every test and check
 

@@ -226,50 +226,56 @@ fn number(variable: &str, otherwise: u64) -> u64 {
     std::env::var(variable).map_or(otherwise, |text| text.parse().unwrap())
 }
 
-/// Plays seeds on every core; the outcome of each that was violated, and all in sum.
-fn play_many(
-    first: u64,
-    count: u64,
-    stop_at_first: bool,
-) -> (Vec<(u64, Outcome)>, BTreeMap<&'static str, u64>, Vec<u64>) {
+/// What many seeds came to.
+#[derive(Default)]
+struct Total {
+    violated: Vec<(u64, Outcome)>,
+    events: BTreeMap<&'static str, u64>,
+    /// By seed, blocks of health until all was mended; sorted.
+    mended_after: Vec<u64>,
+}
+
+/// Plays seeds on every core.
+fn play_many(first: u64, count: u64, stop_at_first: bool) -> Total {
     let next = AtomicU64::new(first);
-    let results = Mutex::new((Vec::new(), BTreeMap::new(), Vec::new()));
+    let total = Mutex::new(Total::default());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let play_on = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= first + count {
+                return;
+            }
+            let outcome = play(seed);
+            let mut total = total.lock().unwrap();
+            for (name, count) in &outcome.events {
+                *total.events.entry(*name).or_default() += count;
+            }
+            total.mended_after.push(outcome.mended_after);
+            if !outcome.violations.is_empty() {
+                total.violated.push((seed, outcome));
+                if stop_at_first {
+                    next.store(first + count, Ordering::Relaxed);
+                }
+            }
+        }
+    };
     std::thread::scope(|scope| {
         for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first + count {
-                        return;
-                    }
-                    let outcome = play(seed);
-                    let mut results = results.lock().unwrap();
-                    for (name, count) in &outcome.events {
-                        *results.1.entry(*name).or_default() += count;
-                    }
-                    results.2.push(outcome.mended_after);
-                    if !outcome.violations.is_empty() {
-                        results.0.push((seed, outcome));
-                        if stop_at_first {
-                            next.store(first + count, Ordering::Relaxed);
-                        }
-                    }
-                }
-            });
+            scope.spawn(play_on);
         }
     });
-    let mut results = results.into_inner().unwrap();
-    results.0.sort_by_key(|(seed, _)| *seed);
-    results.2.sort_unstable();
-    results
+    let mut total = total.into_inner().unwrap();
+    total.violated.sort_by_key(|(seed, _)| *seed);
+    total.mended_after.sort_unstable();
+    total
 }
 
 #[test]
 fn whatever_fails_nothing_is_lost_and_nothing_is_done_twice() {
     let (first, count) = (number("BACKSTOP_SIM_FROM", 1), number("BACKSTOP_SIM_SEEDS", 100));
     let began = std::time::Instant::now();
-    let (violated, events, mended) = play_many(first, count, false);
+    let Total { violated, events, mended_after: mended } = play_many(first, count, number("BACKSTOP_SIM_STOP", 0) == 1);
     let minutes = began.elapsed().as_secs_f64() / 60.0;
     println!("{count} seeds from {first}: {events:?}");
     println!(

@@ -14,7 +14,7 @@ use serde_json::{Value, json, value::RawValue};
 use tokio::time::{Duration, sleep};
 
 use super::{
-    chain::{Block, CALL_GAS, Mined, mined_in, placed},
+    chain::{Block, Branch, CALL_GAS, Mined, mined_in, placed},
     world::World,
 };
 use crate::{
@@ -135,30 +135,7 @@ impl Node {
                 Some(block) => Answer::Is(block.mined.iter().map(|mined| receipt(block, mined)).collect()),
                 None => Answer::Is(Value::Null),
             },
-            "eth_getLogs" => {
-                let blocks = match params[0].get("blockHash") {
-                    Some(_) => match at(&params[0]) {
-                        Some(block) => vec![block],
-                        None => return Answer::unknown_block(),
-                    },
-                    None => {
-                        let (from, to) = (number_of(&params[0]["fromBlock"]), number_of(&params[0]["toBlock"]));
-                        if to - from > 20 {
-                            return Answer::Error(-32005, "query exceeds 20 blocks".to_owned(), None);
-                        }
-                        (from..=to).filter_map(|number| by_number(number).cloned()).collect()
-                    }
-                };
-                let by_hash = params[0].get("blockHash").is_some();
-                let logs = blocks.iter().flat_map(|block| block.mined.iter().flat_map(|mined| &mined.logs));
-                let mut logs: Vec<Value> = logs.map(log).collect();
-                match fault {
-                    Some(NodeFault::Logless) if by_hash => logs.clear(),
-                    Some(NodeFault::Lying) => drop(logs.pop()),
-                    _ => {}
-                }
-                Answer::Is(Value::Array(logs))
-            }
+            "eth_getLogs" => self.logs(&world, &params[0], &branch, delay, fault),
             "eth_call" => match at(&params[1]) {
                 Some(block) => {
                     let data: Bytes = serde_json::from_value(params[0]["input"].clone()).unwrap();
@@ -199,6 +176,31 @@ impl Node {
             }
             other => panic!("the simulated node has no {other}"),
         }
+    }
+
+    fn logs(&self, world: &World, query: &Value, branch: &Branch, delay: Duration, fault: Option<NodeFault>) -> Answer {
+        let blocks: Vec<Arc<Block>> = match query.get("blockHash") {
+            Some(hash) => match world.chain.block(serde_json::from_value(hash.clone()).unwrap(), delay) {
+                Some(block) => vec![Arc::clone(block)],
+                None => return Answer::unknown_block(),
+            },
+            None => {
+                let end = |name: &str| serde_json::from_value::<U64>(query[name].clone()).unwrap().to::<u64>();
+                let range = end("fromBlock")..=end("toBlock");
+                if range.end() - range.start() > 20 {
+                    return Answer::Error(-32005, "query exceeds 20 blocks".to_owned(), None);
+                }
+                branch.iter().filter(|block| range.contains(&block.at.number)).cloned().collect()
+            }
+        };
+        let logs = blocks.iter().flat_map(|block| block.mined.iter().flat_map(|mined| &mined.logs));
+        let mut logs: Vec<Value> = logs.map(log).collect();
+        match fault {
+            Some(NodeFault::Logless) if query.get("blockHash").is_some() => logs.clear(),
+            Some(NodeFault::Lying) => drop(logs.pop()),
+            _ => {}
+        }
+        Answer::Is(Value::Array(logs))
     }
 }
 
