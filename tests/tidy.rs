@@ -37,6 +37,7 @@ const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
             "ops",
             "indexer",
             "executor",
+            "figures", // where its simulation states its bars
         ],
     ),
     ("figures", &[]),

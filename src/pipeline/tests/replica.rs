@@ -248,36 +248,6 @@ async fn keep(journal: &SimJournal, tenure: &Tenure, over: &CancellationToken) {
 fn pipeline(around: &Surroundings, rpc: Rpc, journal: SimJournal, tenure: Tenure) -> Pipeline<SimJournal, SimJournal> {
     let (name, script, meters) = ("sim".parse().unwrap(), &around.script, &around.meters);
     let adapter: Arc<dyn Adapter> = Arc::new(TallyAdapter);
-    let signer = CountingSigner(KEY.parse().unwrap(), Arc::default());
-    let gate = GateSettings {
-        chain_id: 1,
-        dry_run: false,
-        allowed_calls: adapter.manifest(Address::ZERO).allowed_calls.into_iter().collect(),
-        spend_per_hour_max_wei: U256::MAX,
-        transactions_per_block_max: 10,
-        pause_file: None,
-    };
-    let parts = Parts {
-        chain: rpc.clone(),
-        journal: journal.clone(),
-        adapter: Arc::clone(&adapter),
-        gate: Gate::new(Box::new(signer), gate, around.switch.clone(), tenure.clone()),
-        metrics: meters.executor.for_deployment(&name),
-        alerts: around.alerts.clone(),
-    };
-    let settings = ExecutorSettings {
-        fees: FeeSettings { fee_cap_wei: FEE_CAP, tx_gas_max: 1_000_000 },
-        settle: SettleSettings {
-            finality_depth_blocks: script.finality_depth,
-            replace_after_blocks: 2,
-            cancel_after_blocks: CANCEL_AFTER,
-        },
-        actions_per_block_max: 6,
-        block_gas_max: 30_000_000,
-        balance_min_wei: U256::from(BALANCE_MIN),
-        proceeds: None,
-    };
-    let deployment = Deployment { id: DeploymentId(1), name: name.clone() };
     let indexing = IndexerSettings {
         start_block: 1,
         reorg_depth_max: script.reorg_depth_max,
@@ -296,27 +266,11 @@ fn pipeline(around: &Surroundings, rpc: Rpc, journal: SimJournal, tenure: Tenure
     let tiers = [Tier::Liquidate, Tier::InsuranceFund].map(TierSettings::unlimited).to_vec();
     let default = Waterfall { tiers, adl_policy: adl_policy(word).unwrap() };
     Pipeline {
-        deployment: deployment.id,
-        settings: PipelineSettings {
-            scan: ScanSettings { at_risk_health_factor_bps: 11_000 },
-            risk: RiskSettings { report_every_seconds: u64::MAX, ..RiskSettings::default() },
-            policy: PolicySettings {
-                policy: Policy {
-                    mode: Mode::Mandate,
-                    bad_debt_overrides_profit: true,
-                    swap_cost_bps: 0,
-                    capital_max: BTreeMap::new(),
-                },
-                native_value: None,
-                native_value_by_asset: BTreeMap::new(),
-                budget_per_day_max_wei: U256::MAX,
-            },
-            dry_run: false,
-            head_age_max: Duration::from_secs(30),
-        },
+        deployment: DeploymentId(1),
+        settings: settings(),
         waterfalls: watch::channel(Arc::new(Waterfalls { default, segments: BTreeMap::new() })).1,
         indexer: Indexer::new(rpc.clone(), Arc::clone(&adapter), journal.clone(), indexing, indexed),
-        executor: Executor::new(parts, deployment, settings),
+        executor: executor(around, rpc.clone(), journal.clone(), tenure.clone()),
         rpc,
         adapter,
         journal,
@@ -327,5 +281,60 @@ fn pipeline(around: &Surroundings, rpc: Rpc, journal: SimJournal, tenure: Tenure
         meter: meters.pipeline.for_deployment(&name),
         guards: vec![],
         name,
+    }
+}
+
+fn executor(around: &Surroundings, rpc: Rpc, journal: SimJournal, tenure: Tenure) -> Executor<Rpc, SimJournal> {
+    let (name, script, meters) = ("sim".parse().unwrap(), &around.script, &around.meters);
+    let adapter: Arc<dyn Adapter> = Arc::new(TallyAdapter);
+    let signer = CountingSigner(KEY.parse().unwrap(), Arc::default());
+    let gate = GateSettings {
+        chain_id: 1,
+        dry_run: false,
+        allowed_calls: adapter.manifest(Address::ZERO).allowed_calls.into_iter().collect(),
+        spend_per_hour_max_wei: U256::MAX,
+        transactions_per_block_max: 10,
+        pause_file: None,
+    };
+    let parts = Parts {
+        chain: rpc,
+        journal,
+        adapter,
+        gate: Gate::new(Box::new(signer), gate, around.switch.clone(), tenure),
+        metrics: meters.executor.for_deployment(&name),
+        alerts: around.alerts.clone(),
+    };
+    let settings = ExecutorSettings {
+        fees: FeeSettings { fee_cap_wei: FEE_CAP, tx_gas_max: 1_000_000 },
+        settle: SettleSettings {
+            finality_depth_blocks: script.finality_depth,
+            replace_after_blocks: 2,
+            cancel_after_blocks: CANCEL_AFTER,
+        },
+        actions_per_block_max: 6,
+        block_gas_max: 30_000_000,
+        balance_min_wei: U256::from(BALANCE_MIN),
+        proceeds: None,
+    };
+    Executor::new(parts, Deployment { id: DeploymentId(1), name }, settings)
+}
+
+fn settings() -> PipelineSettings {
+    PipelineSettings {
+        scan: ScanSettings { at_risk_health_factor_bps: 11_000 },
+        risk: RiskSettings { report_every_seconds: u64::MAX, ..RiskSettings::default() },
+        policy: PolicySettings {
+            policy: Policy {
+                mode: Mode::Mandate,
+                bad_debt_overrides_profit: true,
+                swap_cost_bps: 0,
+                capital_max: BTreeMap::new(),
+            },
+            native_value: None,
+            native_value_by_asset: BTreeMap::new(),
+            budget_per_day_max_wei: U256::MAX,
+        },
+        dry_run: false,
+        head_age_max: Duration::from_secs(30),
     }
 }
