@@ -81,8 +81,6 @@ pub(super) struct Chain {
     pub(super) foreign: BTreeSet<B256>,
     /// Units that a rival seized.
     pub(super) rivalled: BTreeSet<u8>,
-    /// Everything the keeper ever sent here.
-    pub(super) seen: BTreeSet<B256>,
     forks: u64,
 }
 
@@ -110,7 +108,6 @@ impl Chain {
             censored_until: 0,
             foreign: BTreeSet::new(),
             rivalled: BTreeSet::new(),
-            seen: BTreeSet::new(),
             forks: 0,
         }
     }
@@ -240,7 +237,6 @@ impl Chain {
             gas_limit: envelope.gas_limit(),
         };
         assert_eq!(signed.from, self.keeper);
-        self.seen.insert(signed.hash);
         let tip = branch.last().unwrap();
         if self.pool.iter().any(|one| one.hash == signed.hash) || mined_in(branch, signed.hash).is_some() {
             return Err((-32000, "already known"));

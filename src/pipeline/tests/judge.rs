@@ -24,13 +24,15 @@ pub(super) struct Judge {
     /// For how many blocks each want has lasted.
     lasting: [u32; WANTS.len()],
     reorganised: bool,
+    /// Whether finality is many blocks away.
+    deep: bool,
     /// Whether units were poisoned, which may revert what was right.
     spoiled: bool,
 }
 
 impl Judge {
-    pub(super) fn new(world: Arc<Mutex<World>>, alerts: Arc<RecordingSink>) -> Self {
-        Self { world, alerts, lasting: [0; WANTS.len()], reorganised: false, spoiled: false }
+    pub(super) fn new(world: Arc<Mutex<World>>, alerts: Arc<RecordingSink>, deep: bool) -> Self {
+        Self { world, alerts, lasting: [0; WANTS.len()], reorganised: false, deep, spoiled: false }
     }
 
     fn told(&self, kinds: &[AlertKind]) -> bool {
@@ -59,22 +61,25 @@ impl Judge {
         let free = tip.at.number > world.chain.censored_until;
         // Somebody lives, holds the lease and is at the head.
         let acting = well && free && world.cached_at.elapsed() < BLOCK_TIME;
+        let solvent = tip.balance >= U256::from(BALANCE_MIN);
         let dear_alone = connected && free && world.journal_fault.is_none();
         self.spoiled |= !tally.poisoned.is_empty();
         let stuck = tally.poisoned.iter().any(|unit| tally.is_seizable(*unit));
         let holds = [
             acting && short && tally.fund == 0,
             acting && short,
-            acting && tip.balance < U256::from(BALANCE_MIN),
+            acting && !solvent,
             dear_alone && world.cached_at.elapsed() < BLOCK_TIME && dear && !world.neglected().is_empty(),
-            acting && stuck && tip.balance >= U256::from(BALANCE_MIN),
+            acting && stuck && solvent,
             connected && dark,
+            // What a cancellation held is planned anew when that is final.
+            acting && !self.deep && solvent && !world.neglected().is_empty(),
         ];
         for ((holds, lasting), (want, blocks, kinds)) in holds.into_iter().zip(&mut self.lasting).zip(WANTS) {
             *lasting = if holds { *lasting + 1 } else { 0 };
             let told = self.alerts.raised.lock().unwrap().iter().any(|alert| kinds.contains(&alert.key.kind()));
             if *lasting == blocks && !told {
-                world.violated(format!("for {blocks} blocks {want}, and nobody was told"));
+                world.violated(format!("for {blocks} blocks {want}; it was to be told by one of {kinds:?}"));
             }
         }
     }

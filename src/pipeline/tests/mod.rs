@@ -72,7 +72,7 @@ impl Stage {
             switch: PauseSwitch::default(),
         };
         let replicas = (0..around.script.replicas).map(|index| (Replica::start(&around, index, 0), 0)).collect();
-        let judge = Judge::new(Arc::clone(&around.world), Arc::clone(&around.alerts));
+        let judge = Judge::new(Arc::clone(&around.world), Arc::clone(&around.alerts), around.script.finality_depth > 4);
         Self { around, replicas, ends: BTreeMap::new(), judge, events: BTreeMap::new() }
     }
 

@@ -160,12 +160,14 @@ impl Script {
     }
 }
 
-/// A want that has lasted for as many blocks, while nothing else was wrong, must have been told by one of these.
-pub(super) const WANTS: [(&str, u32, &[AlertKind]); 6] = [
+/// A want that has lasted for as many blocks, while nothing else was wrong, must have been told by one of these; where none
+/// is named it must not last so long.
+pub(super) const WANTS: [(&str, u32, &[AlertKind]); 7] = [
     ("the fund is empty and somebody is short", 6, &[AlertKind::ResidualLoss]),
     ("somebody is short", 6, &[AlertKind::Shortfall]),
     ("the keeper has too little for gas", 5, &[AlertKind::BalanceLow]),
     ("gas costs more than the cap and somebody is to be helped", 6, &[AlertKind::FeeCapReached]),
     ("a unit cannot be seized for a fault", 6, &[AlertKind::ActionRejectedAsBug]),
     ("the journal is down", 7, &[AlertKind::JournalUnavailable, AlertKind::IndexerStuck, AlertKind::DeploymentHalted]),
+    ("somebody can be helped and is not", 24, &[]),
 ];
