@@ -27,18 +27,6 @@ const BUGS: &[Bug] = &[
         "canonical: Some(false), .. } => if PLANTED { Next::Wait } else { Next::MarkReorged },",
     ),
     Bug(
-        "the next nonce is the chain's, whatever is signed",
-        "src/executor/execute.rs",
-        "Some(journal) => Ok(journal),",
-        "Some(journal) => Ok(if PLANTED { chain } else { journal }),",
-    ),
-    Bug(
-        "the next nonce is the journal's, whatever somebody else used",
-        "src/executor/execute.rs",
-        "Some(journal) if chain > journal => {",
-        "Some(journal) if chain > journal && !PLANTED => {",
-    ),
-    Bug(
         "nothing in flight is reserved",
         "src/executor/mod.rs",
         "t.included_block.is_none_or(|block| block > head.number)",
@@ -87,12 +75,6 @@ const BUGS: &[Bug] = &[
         "if !PLANTED && balance < self.settings.balance_min_wei {",
     ),
     Bug(
-        "a replacement is a wei dearer",
-        "src/executor/fees.rs",
-        "fee_wei.saturating_add(fee_wei.div_ceil(8).max(1))",
-        "fee_wei.saturating_add(if PLANTED { 1 } else { fee_wei.div_ceil(8).max(1) })",
-    ),
-    Bug(
         "the gate does not ask for the lease",
         "src/executor/gate.rs",
         "if !self.tenure.holds() {",
@@ -123,12 +105,6 @@ const BUGS: &[Bug] = &[
         "self.store.commit(&tip, &self.trail.uncommitted()).await",
         "{ let delta = self.trail.uncommitted(); if PLANTED { self.trail.mark_committed(); } \
          self.store.commit(&tip, &delta).await }",
-    ),
-    Bug(
-        "a stored cache of another branch is taken up",
-        "src/indexer/mod.rs",
-        "Some(canonical) if canonical.hash == block.hash => {",
-        "Some(canonical) if PLANTED || canonical.hash == block.hash => {",
     ),
     Bug(
         "no logs are believed although the header has some",
@@ -169,7 +145,7 @@ const BUGS: &[Bug] = &[
 ];
 
 /// Most seeds that a bug may hide from.
-const SEEDS_MAX: u32 = 4_000;
+const SEEDS_MAX: u32 = 12_000;
 const PATIENCE: Duration = Duration::from_secs(240);
 
 fn root() -> PathBuf {
