@@ -59,11 +59,11 @@ impl Rpc {
     /// Opens the connections. Over HTTP nothing is sent yet; over WebSocket the handshake is made, and is made again
     /// whenever the connection is lost. One that cannot be opened now is left out while there is another.
     pub async fn connect(settings: &RpcSettings, meter: RpcMeter) -> Result<Self, RpcError> {
-        let mut nodes = Vec::new();
+        let mut connections = Vec::new();
         let mut failure = connect_failure("no endpoint is configured");
         for endpoint in &settings.urls {
             match open(endpoint, settings.timeout).await {
-                Ok(client) => nodes.push(Node::new(endpoint.clone(), client)),
+                Ok(client) => connections.push((endpoint.clone(), client)),
                 Err(error) => {
                     if settings.urls.len() > 1 {
                         tracing::warn!(%endpoint, %error, "endpoint cannot be opened and is left out");
@@ -72,22 +72,15 @@ impl Rpc {
                 }
             }
         }
-        if nodes.is_empty() {
+        if connections.is_empty() {
             return Err(failure);
         }
-        Ok(Self::of(nodes, settings, meter))
+        Ok(Self::over(connections, settings, meter))
     }
 
     /// The same over connections that are open already, in the order of preference; at least one. Instead of `settings.urls`.
     pub fn over(connections: Vec<(Endpoint, RpcClient)>, settings: &RpcSettings, meter: RpcMeter) -> Self {
-        Self::of(
-            connections.into_iter().map(|(endpoint, client)| Node::new(endpoint, client)).collect(),
-            settings,
-            meter,
-        )
-    }
-
-    fn of(nodes: Vec<Node>, settings: &RpcSettings, meter: RpcMeter) -> Self {
+        let nodes = connections.into_iter().map(|(endpoint, client)| Node::new(endpoint, client)).collect();
         let pool = Arc::new(Pool::new(nodes, settings.chain_id));
         Self { pool, settings: Arc::new(settings.clone()), meter, blooms: Arc::default() }
     }

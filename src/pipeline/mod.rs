@@ -85,7 +85,7 @@ pub struct Pipeline<S, J> {
     pub rpc: Rpc,
     /// Its protocol.
     pub adapter: Arc<dyn Adapter>,
-    /// Postgres.
+    /// Where everything is written down.
     pub journal: J,
     /// How long this process may act for the deployment.
     pub tenure: Tenure,

@@ -21,7 +21,7 @@ use crate::{
 
 type Answer<T> = Result<T, JournalError>;
 
-/// The journal, as the loops see it. Every method is one transaction: all of it happened or none.
+/// The journal, as the loops see it. Every write is one transaction: all of it happened or none.
 pub trait PipelineJournal: JournalPort + Clone + 'static {
     /// Each unit's condition as it was found last, the healthy ones left out.
     fn standing_conditions(

@@ -19,18 +19,34 @@ use crate::{
 };
 
 /// Gas of any call.
-pub(super) const CALL_GAS: u64 = 50_000;
+pub(crate) const CALL_GAS: u64 = 50_000;
 
 /// A signed transaction, decoded.
 #[derive(Clone, Debug)]
-pub(super) struct Pooled {
-    pub(super) hash: B256,
-    pub(super) from: Address,
-    pub(super) nonce: u64,
-    pub(super) to: Address,
-    pub(super) data: Bytes,
-    pub(super) max_fee: u128,
-    pub(super) gas_limit: u64,
+pub(crate) struct Pooled {
+    pub(crate) hash: B256,
+    pub(crate) from: Address,
+    pub(crate) nonce: u64,
+    pub(crate) to: Address,
+    pub(crate) data: Bytes,
+    pub(crate) max_fee: u128,
+    pub(crate) gas_limit: u64,
+}
+
+impl Pooled {
+    /// EIP-2718 bytes of an EIP-1559 transaction that is no creation.
+    pub(crate) fn decode(raw: &[u8]) -> Self {
+        let envelope = TxEnvelope::decode_2718_exact(raw).unwrap();
+        Self {
+            hash: *envelope.tx_hash(),
+            from: envelope.recover_signer().unwrap(),
+            nonce: envelope.nonce(),
+            to: envelope.to().unwrap(),
+            data: envelope.input().clone(),
+            max_fee: envelope.max_fee_per_gas(),
+            gas_limit: envelope.gas_limit(),
+        }
+    }
 }
 
 /// One block.
@@ -156,16 +172,7 @@ impl ChainState {
     }
 
     fn accept(&mut self, raw: &[u8]) -> Result<B256, SendError> {
-        let envelope = TxEnvelope::decode_2718_exact(raw).unwrap();
-        let transaction = Pooled {
-            hash: *envelope.tx_hash(),
-            from: envelope.recover_signer().unwrap(),
-            nonce: envelope.nonce(),
-            to: envelope.to().unwrap(),
-            data: envelope.input().clone(),
-            max_fee: envelope.max_fee_per_gas(),
-            gas_limit: envelope.gas_limit(),
-        };
+        let transaction = Pooled::decode(raw);
         let hash = transaction.hash;
         if self.known(hash) {
             return Err(SendError::AlreadyKnown);

@@ -1,7 +1,7 @@
 //! Behaviour of the executor over in-memory doubles of its two ports.
 
 mod behaviour;
-mod chain;
+pub(crate) mod chain;
 mod crashes;
 pub(crate) mod journal;
 mod remote_signer;
@@ -46,7 +46,7 @@ use chain::{ChainState, FakeChain};
 use journal::{FakeJournal, JournalState};
 use venue::{VenueAdapter, VenueState};
 
-const KEY: &str = "0x59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d";
+pub(crate) const KEY: &str = "0x59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d";
 
 /// Kills the process at a given step. Steps are journal writes and broadcasts.
 #[derive(Debug, Default)]

@@ -8,38 +8,24 @@ use std::{
     sync::Arc,
 };
 
-use alloy::{
-    consensus::{Transaction, TxEnvelope, transaction::SignerRecoverable},
-    eips::eip2718::Decodable2718,
-    primitives::{Bloom, BloomInput, keccak256},
-};
+use alloy::primitives::{Bloom, BloomInput, keccak256};
 use tokio::time::{Duration, Instant};
 
 use super::tally::{Deed, Said, Tally, VENUE};
-use crate::types::{Address, B256, BlockRef, Bytes, Log, U256};
+use crate::{
+    executor::tests::chain::{CALL_GAS, Pooled},
+    types::{Address, B256, BlockRef, Bytes, Log, U256},
+};
 
-/// Gas of any call and of a transfer.
-pub(super) const CALL_GAS: u64 = 50_000;
-pub(super) const TRANSFER_GAS: u64 = 21_000;
-
-/// A signed transaction, decoded.
-#[derive(Clone, Debug)]
-pub(super) struct Signed {
-    pub(super) hash: B256,
-    pub(super) from: Address,
-    pub(super) nonce: u64,
-    pub(super) to: Address,
-    pub(super) data: Bytes,
-    pub(super) max_fee: u128,
-    pub(super) gas_limit: u64,
-}
+/// Gas of a transfer.
+const TRANSFER_GAS: u64 = 21_000;
 
 /// A mined transaction of the keeper's key, or a deed of somebody else.
 #[derive(Clone, Debug)]
 pub(super) struct Mined {
     pub(super) hash: B256,
     /// `None`: somebody else's.
-    pub(super) signed: Option<Signed>,
+    pub(super) signed: Option<Pooled>,
     pub(super) success: bool,
     pub(super) gas_used: u64,
     pub(super) price: u128,
@@ -71,7 +57,7 @@ pub(super) struct Chain {
     /// What was canonical since when; the last entry is now.
     pub(super) tips: VecDeque<(Instant, Branch)>,
     pub(super) known: BTreeMap<B256, (Instant, Arc<Block>)>,
-    pub(super) pool: Vec<Signed>,
+    pub(super) pool: Vec<Pooled>,
     pub(super) base_fee: u128,
     /// Deeds for the next block.
     due: VecDeque<Deed>,
@@ -226,16 +212,7 @@ impl Chain {
 
     /// Takes signed bytes into the pool, as a node does that has the keeper's state of `branch`.
     pub(super) fn accept(&mut self, raw: &[u8], branch: &Branch) -> Result<B256, Refusal> {
-        let envelope = TxEnvelope::decode_2718_exact(raw).unwrap();
-        let signed = Signed {
-            hash: *envelope.tx_hash(),
-            from: envelope.recover_signer().unwrap(),
-            nonce: envelope.nonce(),
-            to: envelope.to().unwrap(),
-            data: envelope.input().clone(),
-            max_fee: envelope.max_fee_per_gas(),
-            gas_limit: envelope.gas_limit(),
-        };
+        let signed = Pooled::decode(raw);
         assert_eq!(signed.from, self.keeper);
         let tip = branch.last().unwrap();
         if self.pool.iter().any(|one| one.hash == signed.hash) || mined_in(branch, signed.hash).is_some() {
@@ -267,7 +244,7 @@ impl Chain {
         let hash = keccak256([b"outsider".as_slice(), &nonce.to_be_bytes(), &self.forks.to_be_bytes()].concat());
         self.foreign.insert(hash);
         self.pool.retain(|signed| signed.nonce != nonce);
-        self.pool.push(Signed {
+        self.pool.push(Pooled {
             hash,
             from: self.keeper,
             nonce,
@@ -288,7 +265,7 @@ pub(super) fn mined_in(branch: &Branch, hash: B256) -> Option<(&Arc<Block>, &Min
 }
 
 impl Block {
-    fn run(&mut self, signed: Signed) {
+    fn run(&mut self, signed: Pooled) {
         let gas = if signed.data.is_empty() { TRANSFER_GAS } else { CALL_GAS };
         assert!(signed.gas_limit >= gas, "a gas limit below what the call takes");
         self.nonce += 1;
@@ -297,7 +274,7 @@ impl Block {
         self.take(signed.hash, Some(signed), ran, gas);
     }
 
-    fn take(&mut self, hash: B256, signed: Option<Signed>, ran: Result<Vec<Said>, &str>, gas_used: u64) {
+    fn take(&mut self, hash: B256, signed: Option<Pooled>, ran: Result<Vec<Said>, &str>, gas_used: u64) {
         let (success, said) = (ran.is_ok(), ran.unwrap_or_default());
         let first = self.mined.iter().map(|mined| mined.logs.len() as u64).sum::<u64>();
         let logs = placed(said, &self.at, hash, first);

@@ -7,16 +7,30 @@ use std::{
 
 use super::{
     replica::{BALANCE_MIN, FEE_CAP},
-    script::{BLOCK_TIME, WANTS},
-    tally::{MARGINAL_FROM, id},
+    script::BLOCK_TIME,
+    tally::{MARGINAL_FROM, TallyAdapter, id},
     world::{JournalFault, World},
 };
 use crate::{
     alerts::{AlertKind, RecordingSink},
     journal::{TransactionStatus, UnsettledTransaction},
+    positions::Book,
+    protocols::Adapter,
     recovery::Effect,
-    types::U256,
+    types::{Log, U256},
 };
+
+/// A want that has lasted for as many blocks, while nothing else was wrong, must have been told by one of these; where none
+/// is named it must not last so long.
+const WANTS: [(&str, u32, &[AlertKind]); 7] = [
+    ("the fund is empty and somebody is short", 6, &[AlertKind::ResidualLoss]),
+    ("somebody is short", 6, &[AlertKind::Shortfall]),
+    ("the keeper has too little for gas", 5, &[AlertKind::BalanceLow]),
+    ("gas costs more than the cap and somebody is to be helped", 6, &[AlertKind::FeeCapReached]),
+    ("a unit cannot be seized for a fault", 6, &[AlertKind::ActionRejectedAsBug]),
+    ("the journal is down", 7, &[AlertKind::JournalUnavailable, AlertKind::IndexerStuck, AlertKind::DeploymentHalted]),
+    ("somebody can be helped and is not", 24, &[]),
+];
 
 pub(super) struct Judge {
     world: Arc<Mutex<World>>,
@@ -33,10 +47,6 @@ pub(super) struct Judge {
 impl Judge {
     pub(super) fn new(world: Arc<Mutex<World>>, alerts: Arc<RecordingSink>, deep: bool) -> Self {
         Self { world, alerts, lasting: [0; WANTS.len()], reorganised: false, deep, spoiled: false }
-    }
-
-    fn told(&self, kinds: &[AlertKind]) -> bool {
-        self.alerts.raised.lock().unwrap().iter().any(|alert| kinds.contains(&alert.key.kind()))
     }
 
     /// What a block says may be taken back.
@@ -77,8 +87,7 @@ impl Judge {
         ];
         for ((holds, lasting), (want, blocks, kinds)) in holds.into_iter().zip(&mut self.lasting).zip(WANTS) {
             *lasting = if holds { *lasting + 1 } else { 0 };
-            let told = self.alerts.raised.lock().unwrap().iter().any(|alert| kinds.contains(&alert.key.kind()));
-            if *lasting == blocks && !told {
+            if *lasting == blocks && !told(&self.alerts, kinds) {
                 world.violated(format!("for {blocks} blocks {want}; it was to be told by one of {kinds:?}"));
             }
         }
@@ -110,7 +119,7 @@ impl Judge {
         let mut wrong = effects(&world);
         wrong.extend(transactions(&world));
         wrong.extend(holes(&world));
-        let reverted = self.told(&[AlertKind::ActionReverted]);
+        let reverted = told(&self.alerts, &[AlertKind::ActionReverted]);
         let journalled = world.tables.executor.receipts.values().any(|receipt| !receipt.success);
         if journalled && !reverted {
             wrong.push("a revert was not told".to_owned());
@@ -118,11 +127,16 @@ impl Judge {
         if journalled && !self.spoiled && world.chain.rivalled.is_empty() && !self.reorganised {
             wrong.push("a transaction reverted and nobody but us can have done it".to_owned());
         }
-        if intruded(&world) && !self.told(&[AlertKind::ForeignNonce]) {
+        if intruded(&world) && !told(&self.alerts, &[AlertKind::ForeignNonce]) {
             wrong.push("somebody else used the key, and nobody was told".to_owned());
         }
         wrong.into_iter().for_each(|what| world.violated(what));
     }
+}
+
+/// Whether one of these was ever raised.
+fn told(alerts: &RecordingSink, kinds: &[AlertKind]) -> bool {
+    alerts.raised.lock().unwrap().iter().any(|alert| kinds.contains(&alert.key.kind()))
 }
 
 /// Whoever was paid for is whole, and nobody was paid for twice.
@@ -136,18 +150,16 @@ fn holes(world: &World) -> Vec<String> {
 
 /// By unit, what the keeper's transactions on the chain drew from the fund.
 fn covers(world: &World) -> BTreeMap<u8, u128> {
-    let mut drawn = BTreeMap::new();
     let mined = world.chain.branch().iter().flat_map(|block| &block.mined).filter(|mined| mined.signed.is_some());
-    for log in mined.flat_map(|mined| &mined.logs) {
-        let effects = crate::protocols::Adapter::effects(
-            &super::tally::TallyAdapter,
-            &crate::positions::Book::default(),
-            std::slice::from_ref(log),
-        );
-        for effect in effects {
-            if let Effect::InsuranceDrawn { unit, amount } = effect {
-                *drawn.entry(id(&unit)).or_default() += amount.to::<u128>();
-            }
+    let logs: Vec<Log> = mined.flat_map(|mined| mined.logs.clone()).collect();
+    drawn(&TallyAdapter.effects(&Book::default(), &logs))
+}
+
+fn drawn<'e>(effects: impl IntoIterator<Item = &'e Effect>) -> BTreeMap<u8, u128> {
+    let mut drawn = BTreeMap::new();
+    for effect in effects {
+        if let Effect::InsuranceDrawn { unit, amount } = effect {
+            *drawn.entry(id(unit)).or_default() += amount.to::<u128>();
         }
     }
     drawn
@@ -155,14 +167,9 @@ fn covers(world: &World) -> BTreeMap<u8, u128> {
 
 /// What the journal has booked is what the chain did.
 fn effects(world: &World) -> Vec<String> {
-    let mut booked: BTreeMap<u8, u128> = BTreeMap::new();
-    for effect in world.tables.executor.receipts.values().flat_map(|receipt| &receipt.effects) {
-        if let Effect::InsuranceDrawn { unit, amount } = effect {
-            *booked.entry(id(unit)).or_default() += amount.to::<u128>();
-        }
-    }
-    let drawn = covers(world);
-    if booked == drawn { vec![] } else { vec![format!("booked {booked:?}, drawn on chain {drawn:?}")] }
+    let booked = drawn(world.tables.executor.receipts.values().flat_map(|receipt| &receipt.effects));
+    let covers = covers(world);
+    if booked == covers { vec![] } else { vec![format!("booked {booked:?}, drawn on chain {covers:?}")] }
 }
 
 /// Each of the keeper's nonces on chain is in the journal, with the attempt that was mined and how it ended.

@@ -14,10 +14,11 @@ use serde_json::{Value, json, value::RawValue};
 use tokio::time::{Duration, sleep};
 
 use super::{
-    chain::{Block, Branch, CALL_GAS, Mined, mined_in, placed},
+    chain::{Block, Branch, Mined, mined_in, placed},
     world::World,
 };
 use crate::{
+    executor::tests::chain::CALL_GAS,
     scanner::tests::dice::Dice,
     types::{Address, B256, Bytes, Log},
 };

@@ -24,7 +24,8 @@ use crate::{
     chain::{Rpc, RpcMetrics, RpcSettings},
     executor::{
         Deployment, Executor, ExecutorMetrics, ExecutorSettings, FeeSettings, Gate, GateSettings, Parts, PauseSwitch,
-        SettleSettings, tests::CountingSigner,
+        SettleSettings,
+        tests::{CountingSigner, KEY},
     },
     indexer::{Indexer, IndexerMetrics, IndexerSettings},
     journal::{DeploymentId, Tenure},
@@ -36,14 +37,12 @@ use crate::{
     types::{Address, U256},
 };
 
-const KEY: &str = "0x59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d";
 /// How long a lease lasts.
-pub(super) const LEASE: Duration = Duration::from_secs(6);
+const LEASE: Duration = Duration::from_secs(6);
 /// What the keeper is to have at least, wei.
 pub(super) const BALANCE_MIN: u64 = 1_000_000_000;
 /// Most that may be paid per gas, wei.
 pub(super) const FEE_CAP: u128 = 20_000;
-pub(super) const CANCEL_AFTER: u64 = 8;
 
 pub(super) fn keeper() -> Address {
     KEY.parse::<PrivateKeySigner>().unwrap().address()
@@ -309,7 +308,7 @@ fn executor(around: &Surroundings, rpc: Rpc, journal: SimJournal, tenure: Tenure
         settle: SettleSettings {
             finality_depth_blocks: script.finality_depth,
             replace_after_blocks: 2,
-            cancel_after_blocks: CANCEL_AFTER,
+            cancel_after_blocks: 8,
         },
         actions_per_block_max: 6,
         block_gas_max: 30_000_000,

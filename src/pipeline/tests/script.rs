@@ -7,7 +7,7 @@ use super::{
     tally::{Deed, MARGIN, MARGINAL_FROM},
     world::JournalFault,
 };
-use crate::{alerts::AlertKind, scanner::tests::dice::Dice};
+use crate::scanner::tests::dice::Dice;
 
 /// One thing that happens, between two blocks.
 #[derive(Clone, Debug)]
@@ -32,6 +32,24 @@ pub(super) enum Event {
     Kill(usize, u64),
     /// A replica stands still.
     Hold(usize, Duration),
+}
+
+impl Event {
+    /// Its kind, for people.
+    pub(super) fn word(&self) -> String {
+        let shown = format!("{self:?}");
+        shown.split(['(', ' ']).next().unwrap_or_default().to_owned()
+    }
+
+    /// How many blocks it lasts, if it does and is ended then.
+    pub(super) fn lasts_blocks(&self) -> Option<u64> {
+        match self {
+            Self::Node(.., blocks) | Self::Journal(_, blocks) | Self::BaseFee(_, blocks) | Self::Pause(blocks) => {
+                Some(*blocks)
+            }
+            _ => None,
+        }
+    }
 }
 
 pub(super) struct Script {
@@ -159,15 +177,3 @@ impl Script {
         }
     }
 }
-
-/// A want that has lasted for as many blocks, while nothing else was wrong, must have been told by one of these; where none
-/// is named it must not last so long.
-pub(super) const WANTS: [(&str, u32, &[AlertKind]); 7] = [
-    ("the fund is empty and somebody is short", 6, &[AlertKind::ResidualLoss]),
-    ("somebody is short", 6, &[AlertKind::Shortfall]),
-    ("the keeper has too little for gas", 5, &[AlertKind::BalanceLow]),
-    ("gas costs more than the cap and somebody is to be helped", 6, &[AlertKind::FeeCapReached]),
-    ("a unit cannot be seized for a fault", 6, &[AlertKind::ActionRejectedAsBug]),
-    ("the journal is down", 7, &[AlertKind::JournalUnavailable, AlertKind::IndexerStuck, AlertKind::DeploymentHalted]),
-    ("somebody can be helped and is not", 24, &[]),
-];

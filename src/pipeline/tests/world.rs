@@ -55,7 +55,7 @@ pub(super) struct World {
     pub(super) paused: bool,
     /// What was found to be wrong.
     pub(super) violations: Vec<String>,
-    /// What happened, for a digest that tells whether two runs are the same.
+    /// What happened when: to read, and to tell whether two runs are the same.
     pub(super) trace: Vec<String>,
     /// When the cache moved last.
     pub(super) cached_at: Instant,
