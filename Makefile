@@ -119,6 +119,11 @@ bench: ## The scanner at UNITS=1000000: every sweep against a limit measured in 
 	@tools/setup.sh rust postgres
 	$(CARGO) bench --locked --bench scanner -- --units $(or $(UNITS),1000000)
 
+.PHONY: bench-executor
+bench-executor: ## From the chain to the wire: reaction, a crowd of 10,000, ingestion; ONLY=ingest, postgres, reaction or crowd
+	@tools/setup.sh rust anvil postgres
+	$(CARGO) bench --locked --bench executor -- $(if $(ONLY),--only $(ONLY))
+
 .PHONY: bench-recovery
 bench-recovery: ## Deleveraging policies side by side on a generated crash; DATA=dir: on a recorded one
 	@tools/setup.sh rust

@@ -38,6 +38,16 @@ impl Figures {
         self.0.push(Figure { name: name.to_owned(), value: value.into(), bar: bar.into(), ok: value <= bar });
     }
 
+    /// A figure that must not be below this.
+    pub fn at_least(&mut self, name: &str, value: f64, bar: f64) {
+        self.0.push(Figure { name: name.to_owned(), value: value.into(), bar: bar.into(), ok: value >= bar });
+    }
+
+    /// A figure that is held against nothing.
+    pub fn stated(&mut self, name: &str, value: f64) {
+        self.0.push(Figure { name: name.to_owned(), value: value.into(), bar: Value::Null, ok: true });
+    }
+
     /// Whether every bar is met.
     pub fn all_ok(&self) -> bool {
         self.0.iter().all(|figure| figure.ok)
@@ -77,12 +87,16 @@ mod tests {
         figures.exactly("mismatches", 0, 0);
         assert!(figures.all_ok());
         figures.at_most("ratio", 1.5, 1.0);
+        figures.at_least("rate", 1.5, 1.5);
+        figures.stated("p99", 0.5);
         assert!(!figures.all_ok());
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bench/scanner.jsonl");
         figures.write(&path).unwrap();
         let lines = "{\"name\":\"mismatches\",\"value\":0,\"bar\":0,\"ok\":true}\n\
-                     {\"name\":\"ratio\",\"value\":1.5,\"bar\":1.0,\"ok\":false}\n";
+                     {\"name\":\"ratio\",\"value\":1.5,\"bar\":1.0,\"ok\":false}\n\
+                     {\"name\":\"rate\",\"value\":1.5,\"bar\":1.5,\"ok\":true}\n\
+                     {\"name\":\"p99\",\"value\":0.5,\"bar\":null,\"ok\":true}\n";
         assert_eq!(fs::read_to_string(path).unwrap(), lines);
         assert!(figures.table().contains("ratio       1.5 (bar 1.0)  MISSED"));
     }

@@ -28,6 +28,7 @@ pub mod postgres;
 pub mod process;
 mod report;
 mod scenario;
+pub mod speed;
 mod venue;
 mod verify;
 mod watch;

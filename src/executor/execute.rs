@@ -4,7 +4,7 @@ use std::{ops::Range, time::Duration};
 
 use super::{
     Executor, ExecutorError, InFlight,
-    fees::{self, Fees},
+    fees::{self, Fees, Gas},
     gate::{GateError, GateRefusal, Journalled, Request, Signed},
     metrics::Outcome,
     ports::{ChainPort, JournalPort},
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     alerts::AlertKind,
-    chain::SendError,
+    chain::{FeeQuote, SendError},
     journal::{ActionId, ActionStatus, BroadcastOutcome, EpisodeId, JournalError, Touches, TransactionId},
     protocols::{BuildError, Disposition, Parties, Refusal},
     recovery::BalancedPlan,
@@ -32,7 +32,7 @@ const BROADCASTS_MAX: usize = 8;
 /// A first signature with what it carries and touches.
 type First = (Signed, Vec<ActionId>, Touches);
 /// What was written down, and what the gate refused with everything behind it.
-type Written<'p> = (Vec<(Sent, Journalled)>, Option<(GateRefusal, Vec<(Candidate<'p>, u64)>)>);
+type Written<'p> = (Vec<(Sent, Journalled)>, Option<(GateRefusal, Vec<(Candidate<'p>, Gas)>)>);
 
 /// What became of a plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,6 +67,15 @@ pub struct Refused {
     pub refusal: Refusal,
 }
 
+/// Where a signer's lane goes on.
+#[derive(Clone, Copy, Debug)]
+struct LaneStart {
+    /// The next nonce.
+    nonce: u64,
+    /// What the hour has cost and what is in flight may still cost, wei.
+    committed_wei: U256,
+}
+
 /// What a broadcast says about the ones after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lane {
@@ -76,14 +85,16 @@ pub(super) enum Lane {
     Held,
 }
 
-/// The leading candidates whose gas limits fit one block together, the first one in any case, and the actions of the
-/// rest: what waits in the pool for a later block would execute on prices that nobody planned for.
-fn fit_block(ready: Vec<(Candidate<'_>, u64)>, gas_max: u64) -> (Vec<(Candidate<'_>, u64)>, Vec<ActionId>) {
-    let mut sum = 0u64;
+/// The leading candidates that fit one block together, the first one in any case, and the actions of the rest: what waits
+/// in the pool for a later block would execute on prices that nobody planned for. A block has room for a transaction whose
+/// gas limit is no more than what those before it leave, and they leave what they do not use (execution specifications,
+/// `check_transaction`).
+fn fit_block(ready: Vec<(Candidate<'_>, Gas)>, gas_max: u64) -> (Vec<(Candidate<'_>, Gas)>, Vec<ActionId>) {
+    let mut used = 0u64;
     let (mut fitting, mut beyond) = (Vec::new(), Vec::new());
     for (candidate, gas) in ready {
-        sum = sum.saturating_add(gas);
-        if fitting.is_empty() || (beyond.is_empty() && sum <= gas_max) {
+        if fitting.is_empty() || (beyond.is_empty() && used.saturating_add(gas.limit) <= gas_max) {
+            used = used.saturating_add(gas.used);
             fitting.push((candidate, gas));
         } else {
             beyond.extend(candidate.actions);
@@ -157,7 +168,7 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         self.hold_back(head, held_back, "left for the next block", &mut executed).await?;
         if self.parts.gate.dry_run() {
             for (candidate, gas) in ready {
-                let reason = format!("dry run: simulation succeeds, gas limit {gas}");
+                let reason = format!("dry run: simulation succeeds, gas limit {}", gas.limit);
                 self.set(head, &candidate.actions, ActionStatus::Simulated, None).await?;
                 self.set(head, &candidate.actions, ActionStatus::Abandoned, Some(&reason)).await?;
             }
@@ -165,8 +176,11 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         }
         let all: Vec<ActionId> = ready.iter().flat_map(|(candidate, _)| candidate.actions.clone()).collect();
         if !all.is_empty() {
-            self.set(head, &all, ActionStatus::Simulated, None).await?;
-            self.send_all(head, ready, &mut executed).await?;
+            // None of these waits for another; each one's failure keeps everything unsigned.
+            let simulated = self.set(head, &all, ActionStatus::Simulated, None);
+            let (simulated, quote, start) = tokio::join!(simulated, self.parts.chain.fees(), self.lane_start());
+            simulated?;
+            self.send_all(head, ready, (quote?, start?), &mut executed).await?;
         }
         Ok(executed)
     }
@@ -223,10 +237,11 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
     async fn send_all(
         &mut self,
         head: &BlockRef,
-        mut ready: Vec<(Candidate<'_>, u64)>,
+        mut ready: Vec<(Candidate<'_>, Gas)>,
+        (quote, start): (FeeQuote, LaneStart),
         executed: &mut Executed,
     ) -> Result<(), ExecutorError> {
-        let quote = self.parts.chain.fees().await?;
+        let mut start = Some(start);
         let fees = match fees::first(&quote, self.settings.fees.fee_cap_wei) {
             Ok(fees) => fees,
             Err(capped) => {
@@ -237,7 +252,12 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         };
         while !ready.is_empty() {
             let later = ready.split_off(ready.len().min(WRITE_AHEAD_MAX));
-            let (journalled, refusal) = self.sign_and_journal(head, std::mem::replace(&mut ready, later), fees).await?;
+            let start = match start.take() {
+                Some(start) => start,
+                None => self.lane_start().await?,
+            };
+            let ready_now = std::mem::replace(&mut ready, later);
+            let (journalled, refusal) = self.sign_and_journal(head, ready_now, fees, start).await?;
             let mut reason = refusal.map(|(refusal, unsigned)| {
                 let reason = refusal.to_string();
                 ready.splice(..0, unsigned);
@@ -265,14 +285,14 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
     async fn sign_and_journal<'p>(
         &mut self,
         head: &BlockRef,
-        mut candidates: Vec<(Candidate<'p>, u64)>,
+        mut candidates: Vec<(Candidate<'p>, Gas)>,
         fees: Fees,
+        mut start: LaneStart,
     ) -> Result<Written<'p>, ExecutorError> {
-        let committed_wei = self.committed_wei(None).await?;
         let mut tries_left = NONCE_TRIES;
         loop {
             tries_left -= 1;
-            let (first, refusal) = self.sign_first(head, &candidates, fees, committed_wei).await?;
+            let (first, refusal) = self.sign_first(head, &candidates, fees, start).await?;
             let flights: Vec<InFlight> = first
                 .iter()
                 .map(|(signed, _, touches)| InFlight {
@@ -302,6 +322,7 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
                 }
                 Err(JournalError::Conflict(why)) if tries_left > 0 => {
                     tracing::warn!(deployment = %self.deployment.name, why, "a nonce was taken meanwhile");
+                    start = self.lane_start().await?;
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -312,14 +333,13 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
     async fn sign_first(
         &mut self,
         head: &BlockRef,
-        candidates: &[(Candidate<'_>, u64)],
+        candidates: &[(Candidate<'_>, Gas)],
         fees: Fees,
-        mut committed_wei: U256,
+        LaneStart { mut nonce, mut committed_wei }: LaneStart,
     ) -> Result<(Vec<First>, Option<GateRefusal>), ExecutorError> {
-        let mut nonce = self.next_nonce().await?;
         let mut first = Vec::with_capacity(candidates.len());
-        for (candidate, gas_limit) in candidates {
-            let (call, gas_limit) = (candidate.call.clone(), *gas_limit);
+        for (candidate, gas) in candidates {
+            let (call, gas_limit) = (candidate.call.clone(), gas.limit);
             let request = Request { nonce, call, gas_limit, fees, block: head.number, again: None };
             match self.parts.gate.sign(request, committed_wei).await {
                 Ok(signed) => {
@@ -359,11 +379,18 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         Ok(lanes)
     }
 
+    /// Where the next signatures begin.
+    async fn lane_start(&self) -> Result<LaneStart, ExecutorError> {
+        let (nonce, committed_wei) = tokio::try_join!(self.next_nonce(), self.committed_wei(None))?;
+        Ok(LaneStart { nonce, committed_wei })
+    }
+
     /// The nonce after everything the journal holds and everything the chain has. There is no other counter.
     async fn next_nonce(&self) -> Result<u64, ExecutorError> {
         let (chain_id, keeper) = (self.parts.gate.chain_id(), self.parts.gate.address());
-        let journal = self.parts.journal.next_nonce(chain_id, keeper).await?;
-        let chain = self.parts.chain.nonce(keeper).await?;
+        let (journal, chain) =
+            tokio::join!(self.parts.journal.next_nonce(chain_id, keeper), self.parts.chain.nonce(keeper));
+        let (journal, chain) = (journal?, chain?);
         match journal {
             Some(journal) if chain > journal => {
                 tracing::error!(deployment = %self.deployment.name, journal, chain, "keeper's key was used by somebody else");

@@ -71,6 +71,15 @@ pub fn replacement(previous: &Fees, quote: &FeeQuote, cap_wei: u128) -> Result<F
     Ok(Fees { max_fee_per_gas, max_priority_fee_per_gas: tip.min(max_fee_per_gas) })
 }
 
+/// Gas of a call as its simulation went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gas {
+    /// What it took.
+    pub used: u64,
+    /// What its transaction may take: see [`gas_limit`].
+    pub limit: u64,
+}
+
 /// Gas limit for a call that took `simulated` gas: 13/10 of it, since simulation reports gas after refunds and refunds
 /// are at most a fifth, and 30,000 for storage that other transactions of the block made dearer.
 pub fn gas_limit(simulated: u64, max: u64) -> Result<u64, TooMuchGas> {

@@ -6,7 +6,13 @@
 
 use std::collections::VecDeque;
 
-use super::{ExecutorError, fees::gas_limit, gate::Gate, ports::ChainPort, steps::promise_broken};
+use super::{
+    ExecutorError,
+    fees::{Gas, gas_limit},
+    gate::Gate,
+    ports::ChainPort,
+    steps::promise_broken,
+};
 use crate::{
     chain::SimulatedCall,
     journal::{ActionId, Touches},
@@ -38,8 +44,8 @@ pub(super) struct Candidate<'p> {
 /// What simulation made of the candidates.
 #[derive(Debug, Default)]
 pub(super) struct Proven<'p> {
-    /// Good in this order, with their gas limits.
-    pub ready: Vec<(Candidate<'p>, u64)>,
+    /// Good in this order, with their gas.
+    pub ready: Vec<(Candidate<'p>, Gas)>,
     /// Refused, with the reason.
     pub refused: Vec<(Vec<ActionId>, Refusal)>,
     /// Beyond the number of one block, or after a failure of the last round.
@@ -119,14 +125,14 @@ pub(super) async fn prove<'p, C: ChainPort>(
     Ok(proven)
 }
 
-/// The gas limit of a good simulation, or why it is none.
+/// The gas of a good simulation, or why it is none.
 fn judge(
     adapter: &dyn Adapter,
     book: &Book,
     candidate: &Candidate<'_>,
     result: &SimulatedCall,
     limits: ProofLimits,
-) -> Result<u64, Refusal> {
+) -> Result<Gas, Refusal> {
     if !result.success {
         return Err(adapter.classify(&result.output));
     }
@@ -135,6 +141,8 @@ fn judge(
         let disposition = if limits.fresh { Disposition::Bug } else { Disposition::NotEligible };
         return Err(Refusal { disposition, reason });
     }
-    gas_limit(result.gas_used, limits.tx_gas_max)
+    let used = result.gas_used;
+    gas_limit(used, limits.tx_gas_max)
+        .map(|limit| Gas { used, limit })
         .map_err(|refused| Refusal { disposition: Disposition::Capacity, reason: refused.to_string() })
 }

@@ -114,9 +114,10 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         if self.unswept {
             self.sweep(head).await?;
         }
-        let mut open = self.parts.journal.unsettled_transactions(self.deployment.id).await?;
+        let unsettled = self.parts.journal.unsettled_transactions(self.deployment.id);
+        let (open, ()) = tokio::join!(unsettled, self.watch_balance());
+        let mut open = open?;
         self.remember(&open);
-        self.watch_balance().await;
         if open.is_empty() {
             self.resolve(AlertKind::FeeCapReached, "");
             self.resolve(AlertKind::TransactionStuck, "");

@@ -64,9 +64,9 @@ impl<S: CacheStore> Indexer<S> {
         Ok(())
     }
 
-    /// Applies the blocks above the tip up to `to`, as far as they are linked to it.
-    pub(super) async fn follow(&mut self, to: u64) -> Result<(), IndexError> {
-        let mut blocks = self.linked_blocks(self.next_number(), to).await?;
+    /// Applies the blocks above the tip up to the head, as far as they are linked to it.
+    pub(super) async fn follow(&mut self, head: &BlockRef) -> Result<(), IndexError> {
+        let mut blocks = self.linked_blocks(self.next_number(), head).await?;
         while !blocks.is_empty() {
             let filter = Arc::new(self.adapter.filter(self.trail.book()));
             let (rpc, wanted) = (self.rpc.clone(), filter.clone());
@@ -92,17 +92,18 @@ impl<S: CacheStore> Indexer<S> {
         Ok(())
     }
 
-    /// The canonical blocks `from..=to`, cut off where they stop being linked to each other.
-    async fn linked_blocks(&self, from: u64, to: u64) -> Result<Vec<BlockRef>, IndexError> {
+    /// The canonical blocks from this height to the head, cut off where they stop being linked to each other.
+    async fn linked_blocks(&self, from: u64, head: &BlockRef) -> Result<Vec<BlockRef>, IndexError> {
         let rpc = &self.rpc;
-        let fetched: Vec<Option<BlockRef>> = stream::iter(from..=to)
+        let fetched: Vec<Option<BlockRef>> = stream::iter(from..head.number)
             .map(|number| rpc.block_by_number(number))
             .buffered(REQUESTS_MAX)
             .try_collect()
             .await?;
         let mut below = self.trail.tip().map(|tip| tip.hash);
         let mut linked = Vec::with_capacity(fetched.len());
-        for block in fetched.into_iter().flatten() {
+        let blocks = fetched.into_iter().flatten().chain((head.number >= from).then_some(*head));
+        for block in blocks {
             if below.is_some_and(|hash| hash != block.parent_hash) {
                 return if linked.is_empty() { Err(IndexError::Unsettled { block: block.number }) } else { Ok(linked) };
             }

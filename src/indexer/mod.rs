@@ -157,7 +157,7 @@ impl<S: CacheStore> Indexer<S> {
         }
         let next = self.next_number();
         let head = self.backfill(head).await?;
-        self.follow(head.number).await?;
+        self.follow(&head).await?;
         self.commit().await?;
         self.publish(&head);
         Ok(match (standing, self.trail.tip()) {

@@ -29,6 +29,8 @@ impl Journal {
         let pool = PgPoolOptions::new()
             .max_connections(connections_max.max(1))
             .acquire_timeout(CONNECT_TIMEOUT)
+            // What a question before each transaction would find out, its first statement does: see `begin`.
+            .test_before_acquire(false)
             .connect_with(options)
             .await
             .map_err(|error| JournalError::Unavailable(format!("connect: {error}")))?;
@@ -48,9 +50,25 @@ impl Journal {
         self.pool.close().await;
     }
 
-    /// Begins a transaction for [`in_tx!`].
+    /// Begins a transaction for [`in_tx!`]. A connection that broke while nobody used it fails here, where nothing is lost by
+    /// taking another; the pool drops it.
     pub(super) async fn begin(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
-        self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ").await
+        let mut others = self.pool.size();
+        loop {
+            match self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ").await {
+                Err(error) if others > 0 && is_broken(&error) => others -= 1,
+                begun => return begun,
+            }
+        }
+    }
+}
+
+/// Whether a connection is gone: cut, or ended by the server (SQLSTATE class 57P).
+fn is_broken(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => true,
+        sqlx::Error::Database(said) => said.code().is_some_and(|code| code.starts_with("57P")),
+        _ => false,
     }
 }
 

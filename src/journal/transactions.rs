@@ -206,7 +206,7 @@ impl Journal {
             .fetch_all(&mut *tx)
             .await?;
             let ids: Vec<i64> = rows.iter().map(|row| row.try_get("id")).collect::<sqlx::Result<_>>()?;
-            let mut attempts = stored_attempts(tx, &ids).await?;
+            let mut attempts = if ids.is_empty() { BTreeMap::new() } else { stored_attempts(tx, &ids).await? };
             rows.iter().map(|row| unsettled(row, &mut attempts)).collect()
         })
     }

@@ -122,9 +122,19 @@ impl<J: PipelineJournal> ActLoop<J> {
             return Err(Halted(deviations.join("; ")).into());
         }
         let report = self.scan(snapshot);
+        // Whoever is in distress does not wait for being written down, and is written down whatever becomes of the rest.
+        let answered = self.answer(snapshot, &report).await;
         self.record(snapshot, &report).await.context("record findings")?;
+        answered?;
+        self.health.scanned(head.number);
+        Ok(())
+    }
+
+    /// Plans and executes what the findings call for, segment by segment.
+    async fn answer(&mut self, snapshot: &Snapshot, report: &ScanReport) -> anyhow::Result<()> {
+        let head = snapshot.block;
         // a fund that was empty is watched until it is not, also while its segment is calm
-        let cases = self.adapter.cases(snapshot, &report, !self.empty_funds.is_empty());
+        let cases = self.adapter.cases(snapshot, report, !self.empty_funds.is_empty());
         self.tell_funds(&cases);
         let troubled: BTreeSet<SegmentId> =
             cases.values().filter(|case| is_troubled(case)).map(|case| case.segment).collect();
@@ -148,7 +158,6 @@ impl<J: PipelineJournal> ActLoop<J> {
         self.waves.calm_all_but(&troubled);
         self.troubled = troubled;
         self.meter.open_episodes(self.episodes.open_count());
-        self.health.scanned(head.number);
         Ok(())
     }
 
