@@ -95,12 +95,12 @@ screen: ## No unit missed over PAIRS=10000000 random moves of factors under unit
 	@tools/setup.sh rust
 	BACKSTOP_PAIRS=$(or $(PAIRS),10000000) $(CARGO) test --locked --lib -- --nocapture scanner::tests::following::no_unit
 
-CASES := 300000
+CASES := 400000
 
 .PHONY: fuzz
-fuzz: ## Adapters under CASES (300000) random blocks and answers each
+fuzz: ## Logs, answers of nodes, configurations, requests and alerts that nobody should send: CASES=400000 of each, over 10^7 inputs
 	@tools/setup.sh rust
-	PROPTEST_CASES=$(CASES) $(CARGO) test --locked --lib -- fuzz_
+	PROPTEST_CASES=$(CASES) $(CARGO) test --locked --lib -- --nocapture fuzz_
 
 .PHONY: test-contracts
 test-contracts: ## Solidity tests, and that the committed artifacts come from the sources

@@ -74,7 +74,12 @@ fn take(venue: &dyn Adapter, book: &mut Book, block: &BlockRef, logs: &[Log]) ->
 
 fn block(number: u64) -> BlockRef {
     let hash = |number: u64| B256::from(U256::from(number + 1));
-    BlockRef { number, hash: hash(number), parent_hash: hash(number.wrapping_sub(1)), timestamp: 1_800_000_000 + number }
+    BlockRef {
+        number,
+        hash: hash(number),
+        parent_hash: hash(number.wrapping_sub(1)),
+        timestamp: 1_800_000_000 + number,
+    }
 }
 
 fn feed(market: u16) -> Address {
@@ -123,7 +128,8 @@ fn any_event(clearinghouse: Address, dice: &mut Dice, order: &mut u64) -> (Addre
         75..85 => {
             *order += 1;
             let (order, price) = (*order, U256::from(1_000 + dice.below(100)));
-            IClearinghouse::OrderPlaced { order, market, maker: account, isBuy: lots % 2 == 0, price, lots }.into_log_data()
+            IClearinghouse::OrderPlaced { order, market, maker: account, isBuy: lots % 2 == 0, price, lots }
+                .into_log_data()
         }
         85..95 if *order > 0 => {
             // the newest orders are filled first, and those that are gone make room

@@ -89,7 +89,9 @@ fn options() -> Result<Options> {
             "--crowd" => options.crowd = value()?.parse()?,
             "--only" => options.only = Some(value()?),
             "--bench" => {}
-            _ => bail!("unknown option {argument}: write --units NUMBER, --crowd NUMBER or --only ingest|postgres|reaction|crowd"),
+            _ => bail!(
+                "unknown option {argument}: write --units NUMBER, --crowd NUMBER or --only ingest|postgres|reaction|crowd"
+            ),
         }
     }
     Ok(options)
@@ -98,7 +100,11 @@ fn options() -> Result<Options> {
 fn decoding(figures: &mut Figures) -> Result<()> {
     let ingested = ingest()?;
     let per_second = ingested.logs as f64 / ingested.time.as_secs_f64();
-    println!("{} logs decoded and applied in {:.2} s on one core: {per_second:.0} a second", ingested.logs, ingested.time.as_secs_f64());
+    println!(
+        "{} logs decoded and applied in {:.2} s on one core: {per_second:.0} a second",
+        ingested.logs,
+        ingested.time.as_secs_f64()
+    );
     figures.at_least("ingest_decode_and_apply_logs_per_second", per_second, LOGS_PER_SECOND_MIN);
     Ok(())
 }

@@ -162,13 +162,58 @@ fn signature(secret: &str, timestamp: i64, body: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{
+        collection::vec,
+        prelude::*,
+        test_runner::{Config, TestRunner},
+    };
+
     use super::*;
+    use crate::alerts::{Alert, AlertKind};
+
+    /// A subject, a detail at its longest and what surrounds them, every character of them escaped.
+    const BODY_BYTES_MAX: usize = 32 << 10;
 
     #[test]
     fn signatures_are_hmac_sha256_over_timestamp_and_body() {
         // printf '1700000000.{"a":1}' | openssl dgst -sha256 -hmac key
         let expected = "sha256=a438e398bfafc57e4396bb7fc2304422f0f768e965d073ca313cb52e22e6ad03";
         assert_eq!(signature("key", 1_700_000_000, "{\"a\":1}"), expected);
+    }
+
+    #[test]
+    fn fuzz_any_detail_makes_a_payload_that_is_read_back_and_whose_signature_holds_for_it_alone() {
+        let at = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
+        let config = Config { failure_persistence: None, ..Config::default() };
+        println!("{} payloads", config.cases);
+        let said = (any::<String>(), any::<String>(), any::<i64>(), vec(any::<u8>(), 0..100), any::<usize>());
+        TestRunner::new(config)
+            .run(&said, |(subject, detail, timestamp, secret, place)| {
+                let kind = AlertKind::ALL[place % AlertKind::ALL.len()];
+                let alert = Alert::new(AlertKey::new(kind, None, &subject), detail.repeat(1 + place % 50));
+                let payload = Payload::new(Event::Raised, &alert.key, alert.severity, Some(&alert.detail), at);
+                let body = serde_json::to_string(&payload).unwrap();
+                prop_assert!(body.len() < BODY_BYTES_MAX, "{} bytes", body.len());
+                let read: serde_json::Value = serde_json::from_str(&body).unwrap();
+                prop_assert_eq!(read["detail"].as_str(), Some(alert.detail.as_str()));
+                let secret = String::from_utf8_lossy(&secret).into_owned();
+                let signed = signature(&secret, timestamp, &body);
+                let holds = |timestamp: i64, body: &[u8]| {
+                    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+                    mac.update(timestamp.to_string().as_bytes());
+                    mac.update(b".");
+                    mac.update(body);
+                    let given = alloy::primitives::hex::decode(&signed["sha256=".len()..]).unwrap();
+                    mac.verify_slice(&given).is_ok()
+                };
+                let mut other = body.clone().into_bytes();
+                let length = other.len();
+                other[place % length] ^= 1;
+                prop_assert!(holds(timestamp, body.as_bytes()));
+                prop_assert!(!holds(timestamp, &other) && !holds(timestamp.wrapping_add(1), body.as_bytes()));
+                Ok(())
+            })
+            .unwrap();
     }
 
     #[test]

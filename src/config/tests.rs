@@ -1,4 +1,6 @@
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{cell::Cell, collections::BTreeSet, path::PathBuf};
+
+use proptest::{collection::vec, prelude::*, test_runner::TestRunner};
 
 use super::*;
 
@@ -389,4 +391,63 @@ fn the_reference_loads_and_shows_every_key() {
     for kind in ["watch", "env", "key_file", "keystore", "remote"] {
         assert!(REFERENCE.contains(&format!("kind = \"{kind}\"")), "{kind}");
     }
+}
+
+/// Values that stand where others should.
+fn odd_value() -> BoxedStrategy<String> {
+    prop_oneof![
+        "[-+0-9a-z_\".:{}\\[\\]=, ]{0,24}",
+        any::<i64>().prop_map(|x| x.to_string()),
+        any::<f64>().prop_map(|x| format!("{x:?}")),
+        any::<String>().prop_map(|text| format!("{text:?}")),
+        Just("\"99999999999999999999999999999999999999999999999999999999999999999999999999999999999\"".to_owned()),
+        (1usize..3_000).prop_map(|depth| "[".repeat(depth) + &"]".repeat(depth)),
+    ]
+    .boxed()
+}
+
+#[test]
+fn fuzz_any_text_is_a_configuration_or_a_fault() {
+    let lines: Vec<&str> = REFERENCE.lines().filter(|line| !line.trim_start().starts_with('#')).collect();
+    let mutations = vec((any::<usize>(), 0u8..5, odd_value()), 0..4);
+    let taken = Cell::new(0u64);
+    let config = proptest::test_runner::Config { failure_persistence: None, ..Default::default() };
+    let cases = u64::from(config.cases);
+    TestRunner::new(config)
+        .run(&(mutations, vec(any::<u8>(), 0..200)), |(mutations, noise)| {
+            let mut lines: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
+            for (place, how, value) in mutations {
+                let place = place % lines.len();
+                let key = lines[place].split('=').next().unwrap_or_default().trim().to_owned();
+                match how {
+                    0 => drop(lines.remove(place)),
+                    1 => lines.insert(place, value),
+                    2 => lines.insert(place, lines[place].clone()),
+                    _ => lines[place] = format!("{key} = {value}"),
+                }
+            }
+            for text in [lines.join("\n"), String::from_utf8_lossy(&noise).into_owned()] {
+                let variables =
+                    [("BACKSTOP_ONCALL_SECRET", "HOOKSECRET"), ("BACKSTOP_OPS_TOKEN", "OPSTOKEN OF SOME LENGTH")];
+                match load(&[LEAST, &text], &variables) {
+                    Ok(config) => {
+                        taken.set(taken.get() + 1);
+                        let shown = config.redacted_toml();
+                        prop_assert!(shown.parse::<toml::Table>().is_ok(), "what is shown is TOML: {shown}");
+                        prop_assert!(!shown.contains("DBPASS") && !shown.contains("RPCKEY"), "{shown}");
+                    }
+                    Err(fault) => {
+                        let fault = fault.to_string();
+                        prop_assert!(
+                            !fault.is_empty() && !fault.contains("DBPASS") && !fault.contains("RPCKEY"),
+                            "{fault}"
+                        );
+                    }
+                }
+            }
+            Ok(())
+        })
+        .unwrap();
+    println!("{} texts, {} taken", 2 * cases, taken.get());
+    assert!(taken.get() > cases / 20, "{} of {} texts taken", taken.get(), 2 * cases);
 }

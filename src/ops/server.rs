@@ -87,17 +87,20 @@ impl OpsServer {
         control: Option<Control>,
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
-        let router = Router::new()
-            .route("/metrics", get(answer_metrics))
-            .route("/healthz", get(answer_healthz))
-            .route("/readyz", get(answer_readyz))
-            .route("/v1/reload", post(answer_reload))
-            .with_state(Sources { metrics, health, control });
-        axum::serve(self.listener, router)
+        axum::serve(self.listener, router(Sources { metrics, health, control }))
             .with_graceful_shutdown(stop.cancelled_owned())
             .await
             .context("serve the operators' endpoints")
     }
+}
+
+fn router(sources: Sources) -> Router {
+    Router::new()
+        .route("/metrics", get(answer_metrics))
+        .route("/healthz", get(answer_healthz))
+        .route("/readyz", get(answer_readyz))
+        .route("/v1/reload", post(answer_reload))
+        .with_state(sources)
 }
 
 async fn answer_metrics(State(sources): State<Sources>) -> Response {
@@ -140,7 +143,20 @@ fn verdict((good, shown): (bool, Value)) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{
+        sync::atomic::{AtomicU64, Ordering},
+        time::Duration,
+    };
+
+    use axum::{body::Body, http::HeaderValue};
+    use proptest::{
+        collection::vec,
+        option,
+        prelude::*,
+        sample::select,
+        test_runner::{Config, TestRunner},
+    };
+    use tower::Service;
 
     use super::*;
     use crate::ops::{Limits, Role};
@@ -244,6 +260,52 @@ mod tests {
         let answer = reload(Some(TOKEN)).await;
         assert_eq!(answer.status(), 422);
         assert_eq!(answer.text().await.unwrap(), r#"{"faults":["a: is wrong; mend it"]}"#);
+    }
+
+    #[test]
+    fn fuzz_any_request_is_answered_and_none_without_the_token_reloads() {
+        let limits = Limits { head_age_max: LIMIT, scan_age_max: LIMIT, journal_age_max: LIMIT, lag_blocks_max: 4 };
+        let reloads = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&reloads);
+        let control = Control::new(TOKEN, move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Box::pin(async { Ok(json!({})) })
+        });
+        let sources = Sources { metrics: Metrics::new().unwrap(), health: Health::new(limits), control: Some(control) };
+        let router = router(sources);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let path = prop_oneof![
+            4 => select(vec!["/metrics", "/healthz", "/readyz", "/v1/reload"]).prop_map(str::to_owned),
+            1 => "/[!-~]{0,40}".prop_map(|path| path.replace(['"', '<', '>', '\\', '^', '`', '{', '}', '|'], "%00")),
+        ];
+        let method = prop_oneof![4 => select(vec!["GET", "POST"]).prop_map(str::to_owned), 1 => "[A-Z]{1,12}"];
+        let token = prop_oneof![
+            1 => Just(format!("Bearer {TOKEN}").into_bytes()),
+            3 => vec(any::<u8>(), 0..60).prop_map(|noise| [b"Bearer ".to_vec(), noise].concat()),
+            1 => vec(any::<u8>(), 0..60),
+        ];
+        let config = Config { failure_persistence: None, ..Config::default() };
+        println!("{} requests", config.cases);
+        let request = (path, method, option::of(token), vec(any::<u8>(), 0..300));
+        TestRunner::new(config)
+            .run(&request, |(path, method, token, body)| {
+                let mut request = axum::http::Request::builder().uri(&path).method(method.as_str());
+                if let Some(value) = token.as_ref().and_then(|token| HeaderValue::from_bytes(token).ok()) {
+                    request = request.header(header::AUTHORIZATION, value);
+                }
+                let Ok(request) = request.body(Body::from(body)) else { return Ok(()) };
+                let admitted = token.as_deref() == Some(format!("Bearer {TOKEN}").as_bytes());
+                let reload = path.split('?').next() == Some("/v1/reload") && method == "POST";
+                let before = reloads.load(Ordering::Relaxed);
+                let mut router = router.clone();
+                let status = runtime.block_on(router.call(request)).unwrap().status();
+                let reloaded = reloads.load(Ordering::Relaxed) - before;
+                prop_assert_eq!(reloaded, u64::from(reload && admitted), "{} {}", method, path);
+                prop_assert!(status != StatusCode::INTERNAL_SERVER_ERROR, "{} {}", method, path);
+                Ok(())
+            })
+            .unwrap();
+        assert!(reloads.load(Ordering::Relaxed) > 0, "some requests had the token");
     }
 
     #[tokio::test]

@@ -55,6 +55,7 @@ impl Target<'_> {
                 Ok(())
             })
             .unwrap();
+        println!("{} blocks of logs, {} taken", cases.get(), taken.get());
         assert!(taken.get() > cases.get() / 100, "{} of {} blocks taken", taken.get(), cases.get());
     }
 

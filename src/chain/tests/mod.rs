@@ -21,6 +21,7 @@ use super::{
 use crate::demo::anvil::{Anvil, AnvilOptions, Mining};
 use crate::types::{Address, B256, Bytes, Call, CallOutcome, LogFilter};
 
+mod fuzzing;
 mod several;
 
 const UNKNOWN: B256 = B256::repeat_byte(0x11);

@@ -41,7 +41,8 @@ pub struct Crowd {
 /// Lets so many accounts become liquidatable in one block and makes blocks until all are helped.
 pub async fn crowd(options: &SpeedOptions, accounts: usize) -> Result<Crowd> {
     // The first are worst; a lot needs 1,000,000 to be opened and keeps 470,000 of 600,000 less.
-    let deposits: Vec<u128> = (0..accounts as u128).map(|number| 1_002_000 + number * 60_000 / accounts as u128).collect();
+    let deposits: Vec<u128> =
+        (0..accounts as u128).map(|number| 1_002_000 + number * 60_000 / accounts as u128).collect();
     let executor = json!({
         "tx_gas_max": 15_000_000,
         "actions_per_block_max": 300,

@@ -51,7 +51,8 @@ pub async fn reactions(options: &SpeedOptions, rounds: usize) -> Result<Reaction
     let deposits: Vec<u128> =
         (0..accounts as u64).map(|number| u128::from(FIRST_DEPOSIT + number * DEPOSIT_STEP)).collect();
     let mut track = Track::lay(options, "reaction", &deposits, BLOCK_GAS, &json!({})).await?;
-    let eyes = ProviderBuilder::new().connect_ws(WsConnect::new(track.anvil.ws_url())).await.context("watch the node")?;
+    let eyes =
+        ProviderBuilder::new().connect_ws(WsConnect::new(track.anvil.ws_url())).await.context("watch the node")?;
     let stranger = Keeper::new(99)?;
     track.node.grant(&[stranger.address]).await?;
     let signer = PrivateKeySigner::from_bytes(&stranger.key).context("a key")?;

@@ -75,7 +75,8 @@ impl Track {
         let journal = Journal::connect(postgres.url(), 1).await.context("connect to the journal")?;
         journal.migrate().await.context("migrate the journal")?;
         journal.close().await;
-        let chain = AnvilOptions { mining: Mining::OnDemand, block_gas_limit: ROOMY_BLOCK_GAS, ..AnvilOptions::default() };
+        let chain =
+            AnvilOptions { mining: Mining::OnDemand, block_gas_limit: ROOMY_BLOCK_GAS, ..AnvilOptions::default() };
         let anvil = Anvil::start(&chain).await?;
         let node = Node::connect(&anvil.http_url())?;
         let (keeper, admin) = (Keeper::new(1)?, person(u64::MAX));
@@ -156,7 +157,8 @@ impl Track {
     /// Whose positions the head's block closed.
     pub(super) async fn liquidated(&self) -> Result<BTreeSet<Address>> {
         let logs = self.node.logs(self.head.hash).await?;
-        let liquidated = logs.iter().filter(|log| log.topics.first() == Some(&Clearinghouse::Liquidated::SIGNATURE_HASH));
+        let liquidated =
+            logs.iter().filter(|log| log.topics.first() == Some(&Clearinghouse::Liquidated::SIGNATURE_HASH));
         liquidated
             .map(|log| {
                 let event = Clearinghouse::Liquidated::decode_raw_log(&log.topics, &log.data);
@@ -179,7 +181,8 @@ fn buyer() -> Address {
 }
 
 fn scenario(people: &[Address], deposits: &[u128]) -> Scenario {
-    let participant = |(owner, deposit): (&Address, &u128)| Participant { owner: *owner, segment: SEGMENT, deposit: *deposit };
+    let participant =
+        |(owner, deposit): (&Address, &u128)| Participant { owner: *owner, segment: SEGMENT, deposit: *deposit };
     let prices = BTreeMap::from([(MARKET, OPENING_PRICE)]);
     let trade = |buyer: &Address| Trade { market: MARKET, seller: seller(), buyer: *buyer, lots: 1 };
     Scenario {
