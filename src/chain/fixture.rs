@@ -68,6 +68,7 @@ impl TestChain {
 pub(crate) fn settings(url: &str) -> RpcSettings {
     RpcSettings {
         urls: vec![url.parse().unwrap()],
+        relay: None,
         chain_id: 31337,
         quorum: 1,
         timeout: Duration::from_secs(10),

@@ -1,7 +1,7 @@
 //! JSON-RPC: everything this process asks of a node, and what it hands to one.
 //!
 //! Invariants: every request ends within its timeout; an error is never read as a fact about the chain; state is read
-//! at a block's hash; a broadcast is made once a call to each node and its outcome may be unknown; where a quorum is
+//! at a block's hash; a broadcast is made once a call to each node, or to the relay alone, and its outcome may be unknown; where a quorum is
 //! configured, state and logs that two nodes tell differently are an error; a URL's secrets are not printed.
 //! Must not: know a protocol, decide anything, sign, or touch the database.
 
@@ -37,6 +37,8 @@ pub struct RpcSettings {
     pub chain_id: u64,
     /// How many nodes must say the same of state and logs at a block's hash: 1 or 2.
     pub quorum: u8,
+    /// Where bytes can be handed to builders that show them to nobody; nothing else is asked of it.
+    pub relay: Option<Endpoint>,
     /// Longest wait for one answer. A read that fails early is asked again within it, so a read takes at most twice this.
     pub timeout: Duration,
     /// How often to look for a new head where none is pushed.

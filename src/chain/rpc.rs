@@ -33,6 +33,8 @@ pub struct Rpc {
     pub(super) settings: Arc<RpcSettings>,
     pub(super) meter: RpcMeter,
     pub(super) blooms: Arc<Blooms>,
+    /// Where bytes are handed over privately, if anywhere.
+    pub(super) relay: Option<RpcClient>,
 }
 
 /// Which node is to answer.
@@ -75,14 +77,19 @@ impl Rpc {
         if connections.is_empty() {
             return Err(failure);
         }
-        Ok(Self::over(connections, settings, meter))
+        let mut rpc = Self::over(connections, settings, meter);
+        if let Some(relay) = &settings.relay {
+            rpc.relay = Some(open(relay, settings.timeout).await?);
+        }
+        Ok(rpc)
     }
 
-    /// The same over connections that are open already, in the order of preference; at least one. Instead of `settings.urls`.
+    /// The same over connections that are open already, in the order of preference; at least one. Instead of `settings.urls`,
+    /// and without a relay.
     pub fn over(connections: Vec<(Endpoint, RpcClient)>, settings: &RpcSettings, meter: RpcMeter) -> Self {
         let nodes = connections.into_iter().map(|(endpoint, client)| Node::new(endpoint, client)).collect();
         let pool = Arc::new(Pool::new(nodes, settings.chain_id));
-        Self { pool, settings: Arc::new(settings.clone()), meter, blooms: Arc::default() }
+        Self { pool, settings: Arc::new(settings.clone()), meter, blooms: Arc::default(), relay: None }
     }
 
     /// The chain that each node says it follows, in the order of the configuration.
@@ -331,20 +338,8 @@ impl Rpc {
 
     /// One request, once, under the timeout and counted, and what it says about the node.
     async fn exchange(&self, index: usize, method: Method, params: &Value) -> Result<Value, RpcError> {
-        let started = Instant::now();
         let node = self.pool.node(index);
-        let call = node.client.request::<&Value, Value>(method.as_str(), params);
-        let mut asked_rest = None;
-        let result = match tokio::time::timeout(self.settings.timeout, call).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(TransportRpcError::NullResp)) => Ok(Value::Null),
-            Ok(Err(error)) => {
-                asked_rest = error.as_transport_err().and_then(TransportErrorKind::retry_after);
-                Err(RpcError::of(method, error))
-            }
-            Err(_) => Err(RpcError::Timeout { method: method.as_str() }),
-        };
-        self.meter.observe(method, result.as_ref().err(), started.elapsed());
+        let (result, asked_rest) = self.exchange_with(&node.client, method, params).await;
         match &result {
             Err(error) if error.is_failure() => {
                 if let Some(next) = self.pool.failed(index, Instant::now(), asked_rest) {
@@ -356,6 +351,29 @@ impl Rpc {
             _ => self.pool.answered(index),
         }
         result
+    }
+
+    /// One request over one connection, once, under the timeout and counted; with the answer, the rest that was asked for.
+    pub(super) async fn exchange_with(
+        &self,
+        client: &RpcClient,
+        method: Method,
+        params: &Value,
+    ) -> (Result<Value, RpcError>, Option<Duration>) {
+        let started = Instant::now();
+        let call = client.request::<&Value, Value>(method.as_str(), params);
+        let mut asked_rest = None;
+        let result = match tokio::time::timeout(self.settings.timeout, call).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(TransportRpcError::NullResp)) => Ok(Value::Null),
+            Ok(Err(error)) => {
+                asked_rest = error.as_transport_err().and_then(TransportErrorKind::retry_after);
+                Err(RpcError::of(method, error))
+            }
+            Err(_) => Err(RpcError::Timeout { method: method.as_str() }),
+        };
+        self.meter.observe(method, result.as_ref().err(), started.elapsed());
+        (result, asked_rest)
     }
 }
 

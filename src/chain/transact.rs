@@ -85,6 +85,18 @@ impl Rpc {
         parse(Method::SendRaw, answer).map_err(SendError::Unknown)
     }
 
+    /// Hands signed bytes to the relay alone, once; `None` where none is configured. It speaks `eth_sendRawTransaction`, as
+    /// Flashbots Protect, MEV Blocker and the endpoints of builders do, and keeps from everybody's pool what it takes.
+    pub async fn send_private(&self, raw: &[u8]) -> Option<Result<B256, SendError>> {
+        let relay = self.relay.as_ref()?;
+        let params = json!([Bytes::copy_from_slice(raw)]);
+        let answer = self.exchange_with(relay, Method::SendRaw, &params).await.0;
+        Some(match answer {
+            Ok(answer) => parse(Method::SendRaw, answer).map_err(SendError::Unknown),
+            Err(error) => Err(error.into()),
+        })
+    }
+
     /// The receipt of a mined transaction, `None` while this node knows of none.
     pub async fn receipt(&self, hash: B256) -> Result<Option<Receipt>, RpcError> {
         let receipt: Option<WireReceipt> = self.read(Method::Receipt, json!([hash])).await?;

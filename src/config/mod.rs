@@ -346,6 +346,11 @@ pub struct Executor {
     /// While this file exists nothing is sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pause_file: Option<PathBuf>,
+    /// A relay that shows transactions to builders alone, http or https; it answers `eth_sendRawTransaction`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relay_url: Option<SecretUrl>,
+    /// Blocks that a transaction is shown to the relay alone.
+    pub relay_alone_blocks: u64,
     /// Where proceeds go, as far as the protocol lets the sender say so; else to the keeper.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proceeds: Option<Address>,

@@ -227,6 +227,10 @@ impl Faults {
         self.outside(format!("{key}.tx_gas_max"), executor.tx_gas_max, 21_000..=1_000_000_000);
         self.outside(format!("{key}.block_gas_max"), executor.block_gas_max, executor.tx_gas_max..=1_000_000_000);
         self.outside(format!("{key}.actions_per_block_max"), executor.actions_per_block_max, 1..=1_000);
+        if executor.relay_url.as_ref().is_some_and(|url| !is_web_url(url, &["http", "https"])) {
+            self.add(format!("{key}.relay_url"), "is no http or https URL; write where the relay takes transactions");
+        }
+        self.outside(format!("{key}.relay_alone_blocks"), executor.relay_alone_blocks, 1..=100);
         self.signer(&format!("{key}.signer"), &executor.signer, executor.dry_run);
     }
 

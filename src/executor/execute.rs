@@ -5,7 +5,7 @@ use std::{ops::Range, time::Duration};
 use super::{
     Executor, ExecutorError, InFlight,
     fees::{self, Fees, Gas},
-    gate::{GateError, GateRefusal, Journalled, Request, Signed},
+    gate::{Audience, GateError, GateRefusal, Journalled, Request, Signed},
     metrics::Outcome,
     ports::{ChainPort, JournalPort},
     prove::{Candidate, ProofLimits, Proven, prove},
@@ -366,7 +366,8 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         let mut lanes = Vec::with_capacity(written.len());
         let mut said = Vec::with_capacity(written.len());
         for some in written.chunks(BROADCASTS_MAX) {
-            let broadcasts = some.iter().map(|(_, journalled)| self.send(journalled));
+            let to = self.audience(head, head.number);
+            let broadcasts = some.iter().map(|(_, journalled)| self.send(journalled, to));
             for ((_, journalled), answer) in some.iter().zip(futures_util::future::join_all(broadcasts).await) {
                 lanes.push(answer.map(|(outcome, lane)| {
                     said.push((journalled.attempt(), outcome));
@@ -408,8 +409,9 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         &self,
         head: &BlockRef,
         journalled: &Journalled,
+        to: Audience,
     ) -> Result<Result<Lane, GateRefusal>, ExecutorError> {
-        match self.send(journalled).await {
+        match self.send(journalled, to).await {
             Ok((outcome, lane)) => {
                 self.parts.journal.mark_broadcasts(&[(journalled.attempt(), outcome)], head.number).await?;
                 Ok(Ok(lane))
@@ -418,9 +420,16 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         }
     }
 
+    /// Who is shown at this head what was planned at that height. What the relay alone has been shown, no builder may have
+    /// wanted: everybody gets it in time to be mined before it is replaced for long.
+    pub(super) fn audience(&self, head: &BlockRef, planned_block: u64) -> Audience {
+        let age = head.number.saturating_sub(planned_block);
+        if age < self.settings.relay_alone_blocks { Audience::Builders } else { Audience::Everybody }
+    }
+
     /// Sends, and says what the node's answer means. The error: the gate is shut.
-    async fn send(&self, journalled: &Journalled) -> Result<(BroadcastOutcome, Lane), GateRefusal> {
-        let answer = self.parts.gate.broadcast(&self.parts.chain, journalled).await;
+    async fn send(&self, journalled: &Journalled, to: Audience) -> Result<(BroadcastOutcome, Lane), GateRefusal> {
+        let answer = self.parts.gate.broadcast(&self.parts.chain, journalled, to).await;
         let answer = answer.inspect_err(|refusal| self.note_refusal(refusal))?;
         let Err(error) = answer else { return Ok((BroadcastOutcome::Accepted, Lane::Free)) };
         tracing::warn!(

@@ -152,6 +152,15 @@ pub enum GateError {
     Signer(#[from] SignerError),
 }
 
+/// Who gets to see a transaction before it is mined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Audience {
+    /// Those who build blocks, through the relay.
+    Builders,
+    /// Everybody, through the nodes.
+    Everybody,
+}
+
 /// What is asked of the gate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Request {
@@ -294,13 +303,26 @@ impl Gate {
         Ok(Signed { bytes, request, chain_id: self.settings.chain_id, signer: self.address() })
     }
 
-    /// Sends what the journal holds, if anything may leave now.
+    /// Sends what the journal holds, if anything may leave now. What a relay will not take, or there is none for, goes to
+    /// everybody: privacy is worth less than the block.
     pub(super) async fn broadcast<C: ChainPort>(
         &self,
         chain: &C,
         transaction: &Journalled,
+        to: Audience,
     ) -> Result<Result<B256, SendError>, GateRefusal> {
         self.open()?;
+        if to == Audience::Builders {
+            match chain.send_private(transaction).await {
+                Some(Ok(hash)) => return Ok(Ok(hash)),
+                Some(Err(error)) => {
+                    tracing::warn!(tx_hash = %transaction.hash(), %error, "the relay did not take it, everybody gets it");
+                    // The relay may have taken its time, or the process may have stood still meanwhile.
+                    self.open()?;
+                }
+                None => {}
+            }
+        }
         Ok(chain.send_raw(transaction).await)
     }
 

@@ -66,6 +66,8 @@ pub struct ExecutorSettings {
     pub block_gas_max: u64,
     /// Native balance below which somebody is told, wei.
     pub balance_min_wei: U256,
+    /// Blocks that a transaction is shown to the relay alone, from the one it was planned at on; 0: never.
+    pub relay_alone_blocks: u64,
     /// Where proceeds go, as far as the protocol lets the sender say so; `None`: to the keeper.
     pub proceeds: Option<Address>,
 }

@@ -36,6 +36,9 @@ pub trait ChainPort: Send + Sync {
     /// Sends signed bytes. Takes nothing but what the gate let through and the journal holds.
     async fn send_raw(&self, transaction: &Journalled) -> Result<B256, SendError>;
 
+    /// Hands the same to a relay that shows it to builders alone; `None` where there is none.
+    async fn send_private(&self, transaction: &Journalled) -> Option<Result<B256, SendError>>;
+
     /// The receipt of a transaction that is on the node's chain.
     async fn receipt(&self, hash: B256) -> Result<Option<Receipt>, RpcError>;
 
@@ -135,6 +138,10 @@ impl ChainPort for Rpc {
 
     async fn send_raw(&self, transaction: &Journalled) -> Result<B256, SendError> {
         Rpc::send_raw(self, transaction.raw()).await
+    }
+
+    async fn send_private(&self, transaction: &Journalled) -> Option<Result<B256, SendError>> {
+        Rpc::send_private(self, transaction.raw()).await
     }
 
     async fn receipt(&self, hash: B256) -> Result<Option<Receipt>, RpcError> {

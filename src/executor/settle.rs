@@ -364,7 +364,7 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
             "sending the same bytes again"
         );
         // A gate that is shut has said so itself.
-        let _lane = self.broadcast(head, &journalled).await?;
+        let _lane = self.broadcast(head, &journalled, self.audience(head, transaction.planned_block)).await?;
         Ok(())
     }
 
@@ -440,7 +440,7 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
             max_fee_per_gas = fees.max_fee_per_gas, "replacing"
         );
         self.parts.metrics.count(Outcome::Replaced);
-        let _lane = self.broadcast(head, &journalled).await?;
+        let _lane = self.broadcast(head, &journalled, self.audience(head, transaction.planned_block)).await?;
         Ok(Some(match kind {
             AttemptKind::Replace => SettledOutcome::Replaced,
             AttemptKind::Cancel => SettledOutcome::Cancelling,

@@ -373,6 +373,7 @@ fn executor_settings(executor: &config::Executor) -> ExecutorSettings {
         actions_per_block_max: executor.actions_per_block_max,
         block_gas_max: executor.block_gas_max,
         balance_min_wei: executor.balance_min_wei.0,
+        relay_alone_blocks: executor.relay_url.as_ref().map_or(0, |_| executor.relay_alone_blocks),
         proceeds: executor.proceeds,
     }
 }

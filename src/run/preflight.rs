@@ -6,7 +6,7 @@
 use std::{fmt, iter, sync::Arc, time::Duration};
 
 use crate::{
-    chain::{Endpoint, Rpc, RpcMeter, RpcSettings},
+    chain::{Endpoint, EndpointError, Rpc, RpcMeter, RpcSettings},
     config,
     executor::signer::{self, KeySource, PasswordSource, Signer},
     pipeline::guards,
@@ -103,8 +103,10 @@ async fn connect(deployment: &config::Deployment, meter: RpcMeter) -> Result<Rpc
         .map(|url| url.expose().parse())
         .collect::<Result<_, _>>()
         .map_err(|error| format!("{error}"))?;
+    let relay = deployment.executor.relay_url.as_ref().map(|url| url.expose().parse());
     let settings = RpcSettings {
         urls,
+        relay: relay.transpose().map_err(|error: EndpointError| format!("{error}"))?,
         chain_id: deployment.chain_id,
         quorum: deployment.rpc.quorum,
         timeout: Duration::from_millis(deployment.rpc.timeout_ms),

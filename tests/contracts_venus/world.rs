@@ -116,6 +116,7 @@ impl World {
         let deployment = "venus".parse().expect("a name");
         let settings = RpcSettings {
             urls: vec![anvil.http_url().parse().expect("a URL")],
+            relay: None,
             chain_id: 31337,
             quorum: 1,
             timeout: Duration::from_secs(20),

@@ -145,6 +145,26 @@ fn transfer(signer: &PrivateKeySigner, nonce: u64, max_fee_per_gas: u128, value:
 }
 
 #[tokio::test]
+async fn what_is_private_goes_to_the_relay_alone() {
+    let chain = TestChain::start().await;
+    let relay = Anvil::start(&AnvilOptions { mining: Mining::OnDemand, ..AnvilOptions::default() }).await.unwrap();
+    let signer = PrivateKeySigner::from_slice(&[5; 32]).unwrap();
+    relay.set_balance(signer.address(), U256::from(10).pow(U256::from(18))).await.unwrap();
+    let raw = transfer(&signer, 0, 10_000_000_000, U256::from(1));
+    assert_eq!(chain.rpc.send_private(&raw).await, None, "without a relay");
+
+    let mut with_relay = settings(&chain.anvil.http_url());
+    with_relay.relay = Some(relay.http_url().parse().unwrap());
+    let rpc = connect(&with_relay).await;
+    let hash = rpc.send_private(&raw).await.unwrap().unwrap();
+    assert!(!rpc.transaction_known(hash).await.unwrap(), "the node has not seen it");
+    assert!(connect(&settings(&relay.http_url())).await.transaction_known(hash).await.unwrap(), "the relay has");
+    assert_eq!(rpc.send_private(&raw).await, Some(Err(SendError::AlreadyKnown)));
+    drop(relay);
+    assert!(matches!(rpc.send_private(&raw).await, Some(Err(SendError::Unknown(_)))), "a relay that is gone");
+}
+
+#[tokio::test]
 async fn a_broadcast_is_taken_or_refused_for_a_reason() {
     let chain = TestChain::start().await;
     let (rpc, signer) = (&chain.rpc, PrivateKeySigner::from_slice(&[5; 32]).unwrap());

@@ -1,7 +1,8 @@
 //! What the executor does and refuses to do, one rule a test.
 
 use super::{
-    super::{SettledOutcome, gate::GateRefusal},
+    super::{SettledOutcome, fees, gate::GateRefusal},
+    chain::CALL_GAS,
     *,
 };
 
@@ -200,6 +201,70 @@ async fn what_does_not_fit_a_block_waits_for_the_next() {
     }
     stage.turns(&mut executor, 3).await;
     assert_eq!([1, 2, 3].map(|id| stage.debt(id)), [U256::ZERO; 3]);
+}
+
+#[tokio::test]
+async fn a_block_is_filled_by_what_transactions_use_and_not_by_their_limits() {
+    let mut stage = Stage::new(&[500, 70, 9]);
+    let limit = fees::gas_limit(CALL_GAS, u64::MAX).unwrap();
+    for (gas_max, fitting) in [(2 * limit - 1, 2), (CALL_GAS + limit, 2), (CALL_GAS + limit - 1, 1)] {
+        stage.settings.block_gas_max = gas_max;
+        let (_, executed) = stage.turn(&mut stage.executor()).await.unwrap();
+        assert_eq!(executed.sent.len(), fitting, "{gas_max}");
+        stage = Stage::new(&[500, 70, 9]);
+    }
+}
+
+/// A stage whose relay has been shown nothing yet.
+fn with_relay() -> Stage {
+    let mut stage = Stage::new(&[500]);
+    stage.settings.relay_alone_blocks = 2;
+    stage.chain(|chain| chain.relay = Some(Ok(Vec::new())));
+    stage
+}
+
+fn shown_to_builders(stage: &Stage) -> usize {
+    stage.chain(|chain| chain.relay.as_ref().and_then(|relay| relay.as_ref().ok()).map_or(0, Vec::len))
+}
+
+#[tokio::test]
+async fn builders_alone_are_shown_it_and_mine_it() {
+    let stage = with_relay();
+    stage.chain(|chain| chain.builders_mine = true);
+    let mut executor = stage.executor();
+    stage.turns(&mut executor, 4).await;
+    assert_eq!((stage.sends(), stage.signatures(), stage.debt(1)), (0, 1, U256::ZERO));
+    assert_eq!(stage.statuses(1), [ActionStatus::Final]);
+}
+
+#[tokio::test]
+async fn what_no_builder_mines_is_shown_to_everybody_in_time() {
+    let stage = with_relay();
+    let mut executor = stage.executor();
+    stage.turns(&mut executor, 1).await;
+    assert_eq!((shown_to_builders(&stage), stage.sends()), (1, 0));
+    stage.turns(&mut executor, 1).await;
+    assert_eq!((shown_to_builders(&stage), stage.sends()), (2, 0), "the same bytes again");
+    stage.turns(&mut executor, 1).await;
+    assert_eq!(
+        (stage.sends(), stage.signatures(), stage.debt(1)),
+        (1, 2, U256::ZERO),
+        "a dearer attempt, to everybody"
+    );
+    // a builder that has kept the first attempt cannot mine it any more
+    stage.chain(|chain| chain.builders_mine = true);
+    stage.turns(&mut executor, 3).await;
+    assert_eq!(stage.statuses(1), [ActionStatus::Final]);
+    assert_eq!(stage.chain(|chain| chain.outcomes()), [(true, 1)].into());
+}
+
+#[tokio::test]
+async fn what_the_relay_does_not_take_goes_to_everybody_at_once() {
+    let stage = with_relay();
+    stage.chain(|chain| chain.relay = Some(Err(())));
+    let mut executor = stage.executor();
+    stage.turns(&mut executor, 1).await;
+    assert_eq!((stage.sends(), stage.signatures(), stage.debt(1)), (1, 1, U256::ZERO));
 }
 
 #[tokio::test]

@@ -72,6 +72,10 @@ pub(super) struct ChainState {
     pub(super) dark: bool,
     /// The next broadcasts take the bytes and then do not answer.
     pub(super) mute_sends: usize,
+    /// What builders alone were shown, if there is a relay; `Err`: it takes nothing.
+    pub(super) relay: Option<Result<Vec<Pooled>, ()>>,
+    /// Whether a builder that is shown it mines it.
+    pub(super) builders_mine: bool,
     /// Every broadcast, in order.
     pub(super) sends: Vec<B256>,
     /// Tells blocks of one height apart.
@@ -91,6 +95,8 @@ impl ChainState {
             mining_held: false,
             dark: false,
             mute_sends: 0,
+            relay: None,
+            builders_mine: false,
             sends: Vec::new(),
             fork: 0,
         }
@@ -113,6 +119,9 @@ impl ChainState {
         let at = BlockRef { number, hash, parent_hash: parent.hash, timestamp: parent.timestamp + 1 };
         let mut block = Block { at, transactions: Vec::new(), receipts: Vec::new() };
         let base_fee = self.base_fee;
+        if let (true, Some(Ok(shown))) = (self.builders_mine, &mut self.relay) {
+            self.pool.append(shown);
+        }
         self.pool.retain(|transaction| transaction.max_fee >= base_fee);
         if !self.mining_held {
             self.pool.sort_by_key(|transaction| transaction.nonce);
@@ -279,6 +288,16 @@ impl ChainPort for FakeChain {
             return Err(SendError::Unknown(timeout()));
         }
         if world.fuse.after() { answer } else { Err(SendError::Unknown(timeout())) }
+    }
+
+    async fn send_private(&self, transaction: &Journalled) -> Option<Result<B256, SendError>> {
+        let mut world = self.0.lock().unwrap();
+        let durable = world.journal.transactions.iter().flat_map(|t| &t.attempts).any(|a| a.raw == *transaction.raw());
+        let shown = world.chain.relay.as_mut()?;
+        assert!(durable, "bytes left that are not in the journal");
+        let Ok(shown) = shown else { return Some(Err(SendError::Unknown(timeout()))) };
+        shown.push(Pooled::decode(transaction.raw()));
+        Some(Ok(transaction.hash()))
     }
 
     async fn receipt(&self, hash: B256) -> Result<Option<Receipt>, RpcError> {

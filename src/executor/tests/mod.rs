@@ -143,6 +143,7 @@ impl Stage {
                 actions_per_block_max: 10,
                 block_gas_max: 30_000_000,
                 balance_min_wei: U256::from(1_000),
+                relay_alone_blocks: 0,
                 proceeds: None,
             },
             switch: PauseSwitch::default(),

@@ -187,6 +187,7 @@ async fn live(around: Surroundings, replica: usize, life: u64) {
     });
     let settings = RpcSettings {
         urls: vec![],
+        relay: None,
         chain_id: 1,
         quorum: around.script.quorum,
         timeout: Duration::from_millis(1_500),
@@ -313,6 +314,7 @@ fn executor(around: &Surroundings, rpc: Rpc, journal: SimJournal, tenure: Tenure
         actions_per_block_max: 6,
         block_gas_max: 30_000_000,
         balance_min_wei: U256::from(BALANCE_MIN),
+        relay_alone_blocks: 0,
         proceeds: None,
     };
     Executor::new(parts, Deployment { id: DeploymentId(1), name }, settings)
