@@ -388,6 +388,13 @@ pub enum Signer {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         password_file: Option<PathBuf>,
     },
+    /// In AWS KMS; credentials and region come from where AWS's tools look. For builds with the feature `aws-kms`.
+    AwsKms {
+        /// The key's id, ARN or alias.
+        key_id: String,
+        /// The key's address.
+        address: Address,
+    },
     /// With another process that answers `eth_signTransaction`, as Web3Signer does.
     Remote {
         /// Where it listens, http or https.

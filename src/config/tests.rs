@@ -388,7 +388,7 @@ fn the_reference_loads_and_shows_every_key() {
         assert!(known.contains(key), "{key}: {known}");
     }
     assert_eq!(known.split("known here: ").nth(1).unwrap().split(", ").count(), webhook.len(), "{known}");
-    for kind in ["watch", "env", "key_file", "keystore", "remote"] {
+    for kind in ["watch", "env", "key_file", "keystore", "remote", "aws_kms"] {
         assert!(REFERENCE.contains(&format!("kind = \"{kind}\"")), "{kind}");
     }
 }

@@ -253,7 +253,11 @@ impl Faults {
             Signer::Remote { url, .. } if !is_web_url(url, &["http", "https"]) => {
                 self.add(format!("{key}.url"), "is no http or https URL; write where the signer listens");
             }
+            Signer::AwsKms { key_id, .. } if key_id.is_empty() => {
+                self.add(format!("{key}.key_id"), "is empty; write the key's id, ARN or alias");
+            }
             Signer::Watch { .. }
+            | Signer::AwsKms { .. }
             | Signer::Env { .. }
             | Signer::KeyFile { .. }
             | Signer::Keystore { .. }

@@ -15,6 +15,8 @@ mod decide;
 mod execute;
 pub mod fees;
 mod gate;
+#[cfg(feature = "aws-kms")]
+mod kms_signer;
 mod metrics;
 pub mod ports;
 mod prove;

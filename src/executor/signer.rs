@@ -8,11 +8,13 @@ use std::{fmt, fs, path::PathBuf};
 use alloy::{
     consensus::{SignableTransaction, TxEip1559, TxEnvelope},
     eips::eip2718::Encodable2718,
-    primitives::{Address, B256, Bytes},
+    primitives::{Address, B256, Bytes, Signature},
     signers::{SignerSync, local::PrivateKeySigner},
 };
 use futures_util::future::{BoxFuture, FutureExt};
 
+#[cfg(feature = "aws-kms")]
+use super::kms_signer::KmsKey;
 use super::remote_signer::RemoteKey;
 use crate::chain::Endpoint;
 
@@ -63,6 +65,13 @@ pub enum KeySource {
     Remote {
         /// Where it listens, http or https.
         url: Endpoint,
+        /// The key's address.
+        address: Address,
+    },
+    /// In AWS KMS.
+    AwsKms {
+        /// Its id, ARN or alias.
+        key_id: String,
         /// The key's address.
         address: Address,
     },
@@ -122,6 +131,17 @@ pub enum SignerError {
         /// What it did.
         problem: String,
     },
+    /// AWS KMS gave no signature that can be used.
+    #[error("AWS KMS key {key_id}: {problem}")]
+    Kms {
+        /// Which.
+        key_id: String,
+        /// What it did.
+        problem: String,
+    },
+    /// This executable was built without what the key needs.
+    #[error("this executable has no {0} signer; build it with --features {0}")]
+    NotBuilt(&'static str),
     /// Signing failed.
     #[error("signing failed: {0}")]
     Sign(String),
@@ -132,6 +152,10 @@ pub fn open(source: &KeySource) -> Result<Box<dyn Signer>, SignerError> {
     let key = match source {
         KeySource::Watch { address } => return Ok(Box::new(WatchOnly(*address))),
         KeySource::Remote { url, address } => return Ok(Box::new(RemoteKey::new(url.clone(), *address)?)),
+        #[cfg(feature = "aws-kms")]
+        KeySource::AwsKms { key_id, address } => return Ok(Box::new(KmsKey::new(key_id.clone(), *address))),
+        #[cfg(not(feature = "aws-kms"))]
+        KeySource::AwsKms { .. } => return Err(SignerError::NotBuilt("aws-kms")),
         KeySource::Env { variable } => parse(&variable_text(variable)?, variable)?,
         KeySource::KeyFile { path } => parse(&secret_file(path)?, &path.display().to_string())?,
         KeySource::Keystore { path, password } => {
@@ -163,11 +187,16 @@ impl Signer for LocalKey {
         let signed = self
             .0
             .sign_hash_sync(&transaction.signature_hash())
-            .map(|signature| TxEnvelope::Eip1559(transaction.into_signed(signature)))
-            .map(|envelope| SignedBytes { hash: *envelope.tx_hash(), raw: envelope.encoded_2718().into() })
+            .map(|signature| encoded(transaction, signature))
             .map_err(|error| SignerError::Sign(error.to_string()));
         async move { signed }.boxed()
     }
+}
+
+/// A transaction with its signature.
+pub(super) fn encoded(transaction: TxEip1559, signature: Signature) -> SignedBytes {
+    let envelope = TxEnvelope::Eip1559(transaction.into_signed(signature));
+    SignedBytes { hash: *envelope.tx_hash(), raw: envelope.encoded_2718().into() }
 }
 
 /// An address without a key.
@@ -254,6 +283,15 @@ mod tests {
         assert_eq!(error.to_string(), "environment variable BACKSTOP_TEST_NO_SUCH_VARIABLE is not set");
         let key = LocalKey(KEY.parse().unwrap());
         assert_eq!(format!("{key:?}"), format!("LocalKey({ADDRESS})"));
+    }
+
+    #[cfg(not(feature = "aws-kms"))]
+    #[test]
+    fn a_key_that_this_build_cannot_use_says_how_to_build() {
+        let Err(error) = open(&KeySource::AwsKms { key_id: "alias/keeper".to_owned(), address: ADDRESS }) else {
+            panic!("opened")
+        };
+        assert_eq!(error.to_string(), "this executable has no aws-kms signer; build it with --features aws-kms");
     }
 
     #[tokio::test]

@@ -156,6 +156,7 @@ fn key_source(signer: &config::Signer) -> KeySource {
         config::Signer::Keystore { path, password_file, .. } => {
             KeySource::Keystore { path, password: PasswordSource::File { path: password_file.unwrap_or_default() } }
         }
+        config::Signer::AwsKms { key_id, address } => KeySource::AwsKms { key_id, address },
         config::Signer::Remote { url, address } => {
             let url = url.expose().parse().expect("invariant: a validated config has a URL here");
             KeySource::Remote { url, address }

@@ -4,6 +4,8 @@ mod behaviour;
 pub(crate) mod chain;
 mod crashes;
 pub(crate) mod journal;
+#[cfg(feature = "aws-kms")]
+mod kms_signer;
 mod remote_signer;
 mod sources;
 mod venue;

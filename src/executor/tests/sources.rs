@@ -6,10 +6,11 @@ use std::{
 };
 
 /// A word, the files that may have it, and what it would be elsewhere.
-const RULES: [(&str, &[&str], &str); 7] = [
+const RULES: [(&str, &[&str], &str); 8] = [
     (".sign(", &["executor/gate.rs", "executor/execute.rs", "executor/settle.rs"], "asks somebody for a signature"),
     ("signer.sign(", &["executor/gate.rs"], "uses a signer"),
-    ("sign_hash", &["executor/signer.rs"], "signs with a key"),
+    ("sign_hash", &["executor/signer.rs", "executor/kms_signer.rs"], "signs with a key"),
+    ("AwsSigner", &["executor/kms_signer.rs"], "holds a key"),
     ("PrivateKeySigner", &["executor/signer.rs"], "holds a key"),
     ("send_raw", &["executor/gate.rs", "executor/ports.rs"], "sends bytes"),
     ("send_private", &["executor/gate.rs", "executor/ports.rs"], "sends bytes"),

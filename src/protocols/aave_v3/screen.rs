@@ -65,6 +65,14 @@ pub(super) fn factors(snapshot: &Snapshot) -> Result<Factors, Unvalued> {
     Ok(factors)
 }
 
+/// What is beyond these is for exact arithmetic, which may refuse it where a float would call it healthy. Below them none of
+/// the pool's products overflows: scaled balance · index ≤ 2²³⁸, amount · price ≤ 2²⁴⁸, and 128 values of 2¹⁷⁰ · 10⁴ · 10¹⁸ for the
+/// health factor < 2²⁵².
+const HOLDING_MAX: f64 = (1u128 << 110) as f64;
+const FACTOR_MAX: f64 = (1u64 << 60) as f64;
+const INDEX_BITS: usize = 128;
+const PRICE_BITS: usize = 100;
+
 /// The prices behind [`factors`]: one a reserve, which moves what is supplied and what is owed of it alike.
 pub(super) fn drivers(snapshot: &Snapshot) -> Result<Drivers, Unvalued> {
     let slots = slots(snapshot);
@@ -103,6 +111,9 @@ pub(super) fn planes(snapshot: &Snapshot, unit: &Unit) -> Result<Planes, Unvalue
             },
             _ => continue,
         };
+        if scaled > HOLDING_MAX {
+            return Err(OVERFLOW);
+        }
         let now = ReserveNow::load(snapshot, id)?;
         planes.holdings.push((FactorIndex(factor), holding));
         planes.rounding += 1.0 + ratio(now.price, now.unit).ok_or(OVERFLOW)?;
@@ -143,9 +154,13 @@ impl Values {
             Err(Unvalued::Missing(_)) => return Ok(None),
             Err(overflow) => return Err(overflow),
         };
+        let index_bits = now.supply_index.bit_len().max(now.debt_index.bit_len());
+        if index_bits > INDEX_BITS || now.price.bit_len() > PRICE_BITS {
+            return Err(OVERFLOW);
+        }
         let value = |index: U256| quotient([index, now.price, U256::ONE], [RAY, now.unit, U256::ONE]);
-        let supply = value(now.supply_index).ok_or(OVERFLOW)?;
-        let debt = value(now.debt_index).ok_or(OVERFLOW)?;
+        let value = |index: U256| value(index).filter(|value| *value <= FACTOR_MAX).ok_or(OVERFLOW);
+        let (supply, debt) = (value(now.supply_index)?, value(now.debt_index)?);
         Ok(Some(Self { now, supply, debt }))
     }
 
