@@ -1,5 +1,7 @@
 //! What surrounds a transaction: simulation, fees, broadcast, receipt.
 
+use std::time::Duration;
+
 use alloy::primitives::{U64, U128};
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use serde_json::{Value, json};
@@ -14,6 +16,9 @@ use crate::types::{Address, B256, BlockRef, Bytes, Call};
 
 /// Blocks whose tips a fee quote looks at.
 const FEE_HISTORY_BLOCKS: u64 = 10;
+
+/// Longest wait for the relay: who waits for it could be in the next block by another way.
+const RELAY_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Rpc {
     /// Makes the calls in order in one block on top of `at`, one second later, each on the state the earlier ones
@@ -90,10 +95,11 @@ impl Rpc {
     pub async fn send_private(&self, raw: &[u8]) -> Option<Result<B256, SendError>> {
         let relay = self.relay.as_ref()?;
         let params = json!([Bytes::copy_from_slice(raw)]);
-        let answer = self.exchange_with(relay, Method::SendRaw, &params).await.0;
-        Some(match answer {
-            Ok(answer) => parse(Method::SendRaw, answer).map_err(SendError::Unknown),
-            Err(error) => Err(error.into()),
+        let answer = self.exchange_with(relay, Method::SendRaw, &params);
+        Some(match tokio::time::timeout(RELAY_PATIENCE, answer).await {
+            Ok((Ok(answer), _)) => parse(Method::SendRaw, answer).map_err(SendError::Unknown),
+            Ok((Err(error), _)) => Err(error.into()),
+            Err(_) => Err(SendError::Unknown(RpcError::Timeout { method: Method::SendRaw.as_str() })),
         })
     }
 

@@ -420,8 +420,8 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         }
     }
 
-    /// Who is shown at this head what was planned at that height. What the relay alone has been shown, no builder may have
-    /// wanted: everybody gets it in time to be mined before it is replaced for long.
+    /// Who is shown at this head what was planned at that height: builders alone at first, and then everybody, since no
+    /// builder may have wanted it.
     pub(super) fn audience(&self, head: &BlockRef, planned_block: u64) -> Audience {
         let age = head.number.saturating_sub(planned_block);
         if age < self.settings.relay_alone_blocks { Audience::Builders } else { Audience::Everybody }

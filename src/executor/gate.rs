@@ -314,7 +314,7 @@ impl Gate {
         self.open()?;
         if to == Audience::Builders {
             match chain.send_private(transaction).await {
-                Some(Ok(hash)) => return Ok(Ok(hash)),
+                Some(taken @ (Ok(_) | Err(SendError::AlreadyKnown))) => return Ok(taken),
                 Some(Err(error)) => {
                     tracing::warn!(tx_hash = %transaction.hash(), %error, "the relay did not take it, everybody gets it");
                     // The relay may have taken its time, or the process may have stood still meanwhile.

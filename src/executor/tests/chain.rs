@@ -296,6 +296,9 @@ impl ChainPort for FakeChain {
         let shown = world.chain.relay.as_mut()?;
         assert!(durable, "bytes left that are not in the journal");
         let Ok(shown) = shown else { return Some(Err(SendError::Unknown(timeout()))) };
+        if shown.iter().any(|known| known.hash == transaction.hash()) {
+            return Some(Err(SendError::AlreadyKnown));
+        }
         shown.push(Pooled::decode(transaction.raw()));
         Some(Ok(transaction.hash()))
     }
