@@ -128,7 +128,7 @@ fn any_event(clearinghouse: Address, dice: &mut Dice, order: &mut u64) -> (Addre
         75..85 => {
             *order += 1;
             let (order, price) = (*order, U256::from(1_000 + dice.below(100)));
-            IClearinghouse::OrderPlaced { order, market, maker: account, isBuy: lots % 2 == 0, price, lots }
+            IClearinghouse::OrderPlaced { order, market, maker: account, isBuy: lots.is_multiple_of(2), price, lots }
                 .into_log_data()
         }
         85..95 if *order > 0 => {
