@@ -218,7 +218,7 @@ const FAULTS: &[(&str, &str)] = &[
     ),
     (
         "deployments.eth.executor.signer.kind = 'paper'",
-        "config: deployments.eth.executor.signer.kind: unknown word \"paper\"; write one of: watch, env, key_file, keystore, remote",
+        "config: deployments.eth.executor.signer.kind: unknown word \"paper\"; write one of: watch, env, key_file, keystore, aws_kms, remote",
     ),
     (
         "[deployments.eth.executor]\nsigner = 5",
