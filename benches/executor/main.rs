@@ -18,7 +18,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use backstop::{
-    demo::speed::{Crowd, Reactions, SpeedOptions, crowd, reactions},
+    demo::speed::{Crowd, Reactions, SpeedOptions, WORST, crowd, reactions},
     figures::Figures,
     positions::{Book, Unit},
     scanner::columns::{Held, Store},
@@ -35,7 +35,6 @@ use crate::{
 const AT_RISK_BPS: u32 = 11_000;
 const SHARE: f64 = 0.01;
 const ROUNDS: usize = 100;
-const WORST: usize = 100;
 const LOGS_PER_SECOND_MIN: f64 = 300_000.0;
 
 fn main() -> Result<()> {

@@ -15,7 +15,7 @@ const BLOCK_GAS_FOR_US: u64 = 29_500_000;
 /// At this everybody is liquidatable and nobody bankrupt.
 const CRASHED_PRICE: u64 = 9_400_000;
 /// The worst of them, who must not wait.
-const WORST: usize = 100;
+pub const WORST: usize = 100;
 /// A price is posted again before the venue takes it for stale.
 const POST_EVERY_BLOCKS: u64 = 20;
 /// More blocks than this for what needs one is a standstill.
@@ -26,7 +26,7 @@ const PATIENCE: u64 = 3;
 pub struct Crowd {
     /// Accounts that became liquidatable in one block.
     pub accounts: usize,
-    /// How many of the worst hundred the first block helped.
+    /// How many of the [`WORST`] the first block helped.
     pub worst_in_first_block: usize,
     /// How many accounts the first block helped.
     pub in_first_block: usize,

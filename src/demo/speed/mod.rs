@@ -10,7 +10,7 @@ mod track;
 
 use std::path::PathBuf;
 
-pub use crowd::{Crowd, crowd};
+pub use crowd::{Crowd, WORST, crowd};
 pub use reaction::{Reactions, reactions};
 
 /// With what, and where.
