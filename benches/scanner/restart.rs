@@ -37,9 +37,7 @@ pub fn restart(units: &[(UnitKey, Unit)], scannable: impl Fn(&Book)) -> Result<R
         journal.migrate().await?;
         let name = "bench".parse().context("a name")?;
         let deployment = journal.register_deployment(&name, 1, "none", &serde_json::json!({})).await?;
-        let started = Instant::now();
-        write(&journal, deployment, units).await?;
-        let written = started.elapsed();
+        let written = write(&journal, deployment, units).await?;
         let mut connection = PgConnection::connect(postgres.url()).await?;
         let (copied_out, copied_in, bytes) = copy(&mut connection).await?;
         let started = Instant::now();
@@ -53,17 +51,20 @@ pub fn restart(units: &[(UnitKey, Unit)], scannable: impl Fn(&Book)) -> Result<R
     })
 }
 
-async fn write(journal: &Journal, deployment: DeploymentId, units: &[(UnitKey, Unit)]) -> Result<()> {
-    let mut book = Book::default();
+/// How long the store took; what the changes are is known by then.
+async fn write(journal: &Journal, deployment: DeploymentId, units: &[(UnitKey, Unit)]) -> Result<Duration> {
+    let (mut book, mut written) = (Book::default(), Duration::ZERO);
     for (number, part) in (1u64..).zip(units.chunks(CHECKPOINT)) {
         let mut draft = Draft::new(&book);
         part.iter().for_each(|(key, unit)| draft.set_unit(key.clone(), Some(unit.clone())));
         let delta = draft.finish();
         let block = BlockRef { number, hash: B256::ZERO, parent_hash: B256::ZERO, timestamp: number };
+        let started = Instant::now();
         journal.commit_cache(deployment, &block, &delta).await?;
+        written += started.elapsed();
         book.apply(&delta)?;
     }
-    Ok(())
+    Ok(written)
 }
 
 async fn copy(connection: &mut PgConnection) -> Result<(Duration, Duration, usize)> {

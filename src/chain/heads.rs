@@ -10,8 +10,9 @@ use tokio::{
 };
 
 use super::{Rpc, RpcError, Transport, method::Method};
+use crate::types::BlockRef;
 
-/// Tells when to look at the head again. A signal carries nothing: the truth is [`Rpc::head`].
+/// Tells when to look at the head again, and which one the preferred node has pushed, if it did: see [`Rpc::head_at`].
 #[derive(Debug)]
 pub struct HeadSignals {
     rpc: Rpc,
@@ -37,22 +38,31 @@ impl HeadSignals {
     }
 
     /// Returns at the next head or, at the latest, when the poll interval has passed (twice that where heads are
-    /// pushed and the subscription spoke last time). Cancel-safe.
-    pub async fn next(&mut self) {
+    /// pushed and the subscription spoke last time): with the newest head that was pushed. Cancel-safe.
+    pub async fn next(&mut self) -> Option<BlockRef> {
         self.subscribe_if_due().await;
         let poll = self.rpc.settings.poll_interval;
         let Some(pushed) = &mut self.pushed else {
-            return tokio::time::sleep(poll).await;
+            tokio::time::sleep(poll).await;
+            return None;
         };
         let patience = if self.silent { poll } else { poll * 2 };
         match tokio::time::timeout(patience, pushed.heads.rx.recv()).await {
-            Ok(Ok(_) | Err(RecvError::Lagged(_))) => {
+            Ok(told @ (Ok(_) | Err(RecvError::Lagged(_)))) => {
                 if self.silent {
                     tracing::info!("head subscription speaks again");
                 }
                 self.silent = false;
                 // Heads that queued up while the last one was worked on are one reason to look, not many.
-                while !matches!(pushed.heads.rx.try_recv(), Err(TryRecvError::Empty | TryRecvError::Closed)) {}
+                let mut newest = told.ok();
+                loop {
+                    match pushed.heads.rx.try_recv() {
+                        Ok(newer) => newest = Some(newer),
+                        Err(TryRecvError::Lagged(_)) => {}
+                        Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+                    }
+                }
+                return self.rpc.pushed(newest?.get());
             }
             Ok(Err(RecvError::Closed)) => {
                 self.pushed = None;
@@ -65,6 +75,7 @@ impl HeadSignals {
                 self.silent = true;
             }
         }
+        None
     }
 
     /// Subscribes at the preferred node where it can push heads and nothing is subscribed there. A failure leaves polling

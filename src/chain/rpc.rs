@@ -104,8 +104,19 @@ impl Rpc {
 
     /// The latest block. If the preferred node stands still while another moves, it is the other's.
     pub async fn head(&self) -> Result<BlockRef, RpcError> {
+        self.head_at(None).await
+    }
+
+    /// The same, where the preferred node has pushed this head: it is not asked for what it said unasked.
+    pub async fn head_at(&self, pushed: Option<BlockRef>) -> Result<BlockRef, RpcError> {
         let preferred = self.pool.preferred();
-        let (head, others) = tokio::join!(self.head_of(Who::Any), self.heads_beside(preferred));
+        let head = async {
+            match pushed {
+                Some(head) => Ok(head),
+                None => self.head_of(Who::Any).await,
+            }
+        };
+        let (head, others) = tokio::join!(head, self.heads_beside(preferred));
         let head = head?;
         let ahead = others.into_iter().max_by_key(|(_, other)| other.number);
         match ahead.filter(|(_, other)| other.number >= head.number.saturating_add(LAG_BLOCKS_MAX)) {
@@ -123,6 +134,12 @@ impl Rpc {
         let block: Option<WireBlock> = self.read_from(who, Method::BlockByNumber, json!(["latest", false])).await?;
         let block = block.ok_or_else(|| RpcError::NotFound { what: "its latest block".to_owned() })?;
         self.noted(block, Method::BlockByNumber)
+    }
+
+    /// The head in a notification; `None` for anything else.
+    pub(super) fn pushed(&self, notification: &str) -> Option<BlockRef> {
+        let block = serde_json::from_str(notification).ok()?;
+        self.noted(block, Method::Subscribe).ok()
     }
 
     /// A block, with what it says of its logs kept for when they are asked for.

@@ -1,4 +1,4 @@
-//! From a plan to transactions on the wire: write down, prove, sign, write down, send. In this order, always.
+//! From a plan to transactions on the wire: prove and write down, sign, write down, send. In this order, always.
 
 use std::{ops::Range, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::{
     journal::{ActionId, ActionStatus, BroadcastOutcome, EpisodeId, JournalError, Touches, TransactionId},
     protocols::{BuildError, Disposition, Parties, Refusal},
     recovery::BalancedPlan,
-    types::{B256, BlockRef, U256},
+    types::{B256, BlockRef, Call, U256},
 };
 
 /// The spending limit's window.
@@ -29,14 +29,25 @@ const WRITE_AHEAD_MAX: usize = 32;
 /// Broadcasts under way at once.
 const BROADCASTS_MAX: usize = 8;
 
+/// A transaction that simulation found good, with the rows of its steps.
+#[derive(Clone, Debug)]
+struct Ready {
+    actions: Vec<ActionId>,
+    call: Call,
+    touches: Touches,
+    gas: Gas,
+}
+
 /// A first signature with what it carries and touches.
 type First = (Signed, Vec<ActionId>, Touches);
 /// What was written down, and what the gate refused with everything behind it.
-type Written<'p> = (Vec<(Sent, Journalled)>, Option<(GateRefusal, Vec<(Candidate<'p>, Gas)>)>);
+type Written = (Vec<(Sent, Journalled)>, Option<(GateRefusal, Vec<Ready>)>);
 
 /// What became of a plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Executed {
+    /// The episode that the plan was written under, if it was written.
+    pub episode: Option<EpisodeId>,
     /// On the wire, or perhaps on the wire: settlement follows them.
     pub sent: Vec<Sent>,
     /// Refused before they were signed.
@@ -67,9 +78,20 @@ pub struct Refused {
     pub refusal: Refusal,
 }
 
+/// What was looked up before it was needed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LaneAhead {
+    /// The head at that time.
+    pub(super) block: u64,
+    /// What gas cost.
+    pub(super) quote: FeeQuote,
+    /// Where the lane goes on.
+    pub(super) start: LaneStart,
+}
+
 /// Where a signer's lane goes on.
 #[derive(Clone, Copy, Debug)]
-struct LaneStart {
+pub(super) struct LaneStart {
     /// The next nonce.
     nonce: u64,
     /// What the hour has cost and what is in flight may still cost, wei.
@@ -85,32 +107,33 @@ pub(super) enum Lane {
     Held,
 }
 
-/// The leading candidates that fit one block together, the first one in any case, and the actions of the rest: what waits
+/// The leading transactions that fit one block together, the first one in any case, and the actions of the rest: what waits
 /// in the pool for a later block would execute on prices that nobody planned for. A block has room for a transaction whose
 /// gas limit is no more than what those before it leave, and they leave what they do not use (execution specifications,
 /// `check_transaction`).
-fn fit_block(ready: Vec<(Candidate<'_>, Gas)>, gas_max: u64) -> (Vec<(Candidate<'_>, Gas)>, Vec<ActionId>) {
+fn fit_block(ready: Vec<Ready>, gas_max: u64) -> (Vec<Ready>, Vec<ActionId>) {
     let mut used = 0u64;
     let (mut fitting, mut beyond) = (Vec::new(), Vec::new());
-    for (candidate, gas) in ready {
-        if fitting.is_empty() || (beyond.is_empty() && used.saturating_add(gas.limit) <= gas_max) {
-            used = used.saturating_add(gas.used);
-            fitting.push((candidate, gas));
+    for one in ready {
+        if fitting.is_empty() || (beyond.is_empty() && used.saturating_add(one.gas.limit) <= gas_max) {
+            used = used.saturating_add(one.gas.used);
+            fitting.push(one);
         } else {
-            beyond.extend(candidate.actions);
+            beyond.extend(one.actions);
         }
     }
     (fitting, beyond)
 }
 
 impl<C: ChainPort, J: JournalPort> Executor<C, J> {
-    /// Carries a plan out as far as this block allows. To be called after [`Executor::settle`] for the same head, with a
-    /// plan that leaves [`Executor::reservations`] alone. An error leaves nothing half-done: what was signed is in the
-    /// journal and settled later, what was not is given up on the next pass.
+    /// Carries a plan out as far as this block allows, in the segment's open episode or one that opens for this cause. To be
+    /// called after [`Executor::settle`] for the same head, with a plan that leaves [`Executor::reservations`] alone. An
+    /// error leaves nothing half-done: what was signed is in the journal and settled later, what was not is given up on the
+    /// next pass.
     pub async fn execute(
         &mut self,
         head: &BlockRef,
-        episode: EpisodeId,
+        cause: &str,
         plan: &BalancedPlan,
     ) -> Result<Executed, ExecutorError> {
         let dry_run = self.parts.gate.dry_run();
@@ -121,10 +144,23 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         if self.unswept {
             self.sweep(head).await?;
         }
+        // Of use for one plan: it takes the nonce.
+        let ahead =
+            self.lane_ahead.take().filter(|ahead| self.is_idle() && head.number <= ahead.block.saturating_add(1));
+        let (candidates, unfit) = self.candidates(plan);
         // Whatever fails from here on may leave planned actions behind, an insert whose answer was lost not least.
         self.unswept = true;
-        let inserted = self.parts.journal.insert_plan(self.deployment.id, episode, plan, dry_run).await;
-        let (_, actions) = match inserted {
+        // The plan is written down while it is tried, and the lane looked up: nothing is signed before all three are done.
+        let lane = async {
+            match ahead {
+                Some(ahead) => Ok(Some((ahead.quote, ahead.start))),
+                None if dry_run => Ok(None),
+                None => self.lane().await.map(Some),
+            }
+        };
+        let insert = self.parts.journal.insert_plan(self.deployment.id, plan, cause, dry_run);
+        let (proven, lane, inserted) = tokio::join!(self.prove(head, plan, candidates), lane, insert);
+        let (episode, id, actions) = match inserted {
             Ok(inserted) => inserted,
             Err(JournalError::Conflict(why)) => {
                 tracing::warn!(deployment = %self.deployment.name, segment = %plan.segment(), why, "plan overlaps open actions");
@@ -135,7 +171,21 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         if actions.len() != plan.steps().len() {
             return Err(ExecutorError::Answer(format!("{} actions for {} steps", actions.len(), plan.steps().len())));
         }
-        let executed = self.carry_out(head, plan, &actions).await?;
+        let mut proven = proven?;
+        proven.refused.splice(..0, unfit);
+        let mut executed = Executed { episode: Some(episode), ..Executed::default() };
+        let ready = self.sort_out(head, &actions, proven, &mut executed).await?;
+        let journal = self.parts.journal.clone();
+        let kept = journal.keep_decision(id, plan);
+        match lane {
+            _ if ready.is_empty() => kept.await?,
+            Ok(Some(lane)) => self.send_all(head, ready, lane, kept, &mut executed).await?,
+            Ok(None) => {
+                kept.await?;
+                self.end_dry_run(head, ready).await?;
+            }
+            Err(error) => return Err(error),
+        }
         self.unswept = false;
         if dry_run {
             self.dry_run_last.insert(plan.segment(), plan.steps().to_vec());
@@ -143,113 +193,115 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         Ok(executed)
     }
 
-    async fn carry_out(
-        &mut self,
+    async fn prove<'p>(
+        &self,
         head: &BlockRef,
         plan: &BalancedPlan,
-        actions: &[ActionId],
-    ) -> Result<Executed, ExecutorError> {
-        let mut executed = Executed::default();
-        let candidates = self.candidates(head, plan, actions, &mut executed).await?;
+        candidates: Vec<Candidate<'p>>,
+    ) -> Result<Proven<'p>, ExecutorError> {
         let limits = ProofLimits {
             transactions_max: self.settings.actions_per_block_max,
             tx_gas_max: self.settings.fees.tx_gas_max,
             fresh: plan.block().hash == head.hash,
         };
         let parts = &self.parts;
-        let proven =
-            prove(&parts.chain, parts.adapter.as_ref(), &self.book, &parts.gate, head, candidates, limits).await?;
-        let Proven { ready, refused, mut held_back } = proven;
-        let (ready, beyond) = fit_block(ready, self.settings.block_gas_max);
-        held_back.extend(beyond);
-        for (ids, refusal) in refused {
-            self.reject(head, ids, refusal, &mut executed).await?;
-        }
-        self.hold_back(head, held_back, "left for the next block", &mut executed).await?;
-        if self.parts.gate.dry_run() {
-            for (candidate, gas) in ready {
-                let reason = format!("dry run: simulation succeeds, gas limit {}", gas.limit);
-                self.set(head, &candidate.actions, ActionStatus::Simulated, None).await?;
-                self.set(head, &candidate.actions, ActionStatus::Abandoned, Some(&reason)).await?;
-            }
-            return Ok(executed);
-        }
-        let all: Vec<ActionId> = ready.iter().flat_map(|(candidate, _)| candidate.actions.clone()).collect();
-        if !all.is_empty() {
-            // None of these waits for another; each one's failure keeps everything unsigned.
-            let simulated = self.set(head, &all, ActionStatus::Simulated, None);
-            let (simulated, quote, start) = tokio::join!(simulated, self.parts.chain.fees(), self.lane_start());
-            simulated?;
-            self.send_all(head, ready, (quote?, start?), &mut executed).await?;
-        }
-        Ok(executed)
+        prove(&parts.chain, parts.adapter.as_ref(), &self.book, &parts.gate, head, candidates, limits).await
     }
 
-    /// Encodes the plan's groups, those of one batch together; what cannot be encoded is rejected.
-    async fn candidates<'p>(
+    /// What gas costs and where the lane goes on.
+    pub(super) async fn lane(&self) -> Result<(FeeQuote, LaneStart), ExecutorError> {
+        let (quote, start) = tokio::join!(self.parts.chain.fees(), self.lane_start());
+        Ok((quote?, start?))
+    }
+
+    /// Writes down what the proof refused and what must wait, and answers what is left, as far as it fits the block.
+    async fn sort_out(
         &self,
         head: &BlockRef,
-        plan: &'p BalancedPlan,
         actions: &[ActionId],
+        proven: Proven<'_>,
         executed: &mut Executed,
-    ) -> Result<Vec<Candidate<'p>>, ExecutorError> {
-        let mut candidates = Vec::new();
+    ) -> Result<Vec<Ready>, ExecutorError> {
+        let rows = |range: Range<usize>| actions[range].to_vec();
+        let ready = |(candidate, gas): (Candidate<'_>, Gas)| {
+            let Candidate { range, call, touches, .. } = candidate;
+            Ready { actions: rows(range), call, touches, gas }
+        };
+        let (ready, beyond) = fit_block(proven.ready.into_iter().map(ready).collect(), self.settings.block_gas_max);
+        for (range, refusal) in proven.refused {
+            self.reject(head, rows(range), refusal, executed).await?;
+        }
+        let held_back = proven.held_back.into_iter().flat_map(rows).chain(beyond).collect();
+        self.hold_back(head, held_back, "left for the next block", executed).await?;
+        Ok(ready)
+    }
+
+    async fn end_dry_run(&self, head: &BlockRef, ready: Vec<Ready>) -> Result<(), ExecutorError> {
+        for one in ready {
+            let reason = format!("dry run: simulation succeeds, gas limit {}", one.gas.limit);
+            self.set(head, &one.actions, ActionStatus::Simulated, None).await?;
+            self.set(head, &one.actions, ActionStatus::Abandoned, Some(&reason)).await?;
+        }
+        Ok(())
+    }
+
+    /// Encodes the plan's groups, those of one batch together; and the steps that cannot be encoded.
+    fn candidates<'p>(&self, plan: &'p BalancedPlan) -> (Vec<Candidate<'p>>, Vec<(Range<usize>, Refusal)>) {
+        let (mut candidates, mut unfit) = (Vec::new(), Vec::new());
         let groups = steps::groups(plan.steps());
         for batch in steps::batches(plan.steps(), &groups) {
             let whole = groups[batch.start].start..groups[batch.end - 1].end;
             if batch.len() > 1
-                && let Ok(mut joined) = self.candidate(plan, actions, whole)
+                && let Ok(mut joined) = self.candidate(plan, whole)
             {
-                let parts = groups[batch].iter().map(|group| self.candidate(plan, actions, group.clone()));
+                let parts = groups[batch].iter().map(|group| self.candidate(plan, group.clone()));
                 joined.parts = parts.collect::<Result<_, _>>().unwrap_or_default();
                 candidates.push(joined);
                 continue;
             }
             for group in &groups[batch] {
-                match self.candidate(plan, actions, group.clone()) {
+                match self.candidate(plan, group.clone()) {
                     Ok(candidate) => candidates.push(candidate),
                     Err(error) => {
                         let refusal = Refusal { disposition: Disposition::Bug, reason: error.to_string() };
-                        self.reject(head, actions[group.clone()].to_vec(), refusal, executed).await?;
+                        unfit.push((group.clone(), refusal));
                     }
                 }
             }
         }
-        Ok(candidates)
+        (candidates, unfit)
     }
 
     /// These steps as one transaction.
-    fn candidate<'p>(
-        &self,
-        plan: &'p BalancedPlan,
-        actions: &[ActionId],
-        range: Range<usize>,
-    ) -> Result<Candidate<'p>, BuildError> {
+    fn candidate<'p>(&self, plan: &'p BalancedPlan, range: Range<usize>) -> Result<Candidate<'p>, BuildError> {
         let steps = &plan.steps()[range.clone()];
         let sender = self.parts.gate.address();
         let parties = Parties { sender, proceeds: self.settings.proceeds.unwrap_or(sender) };
         let call = self.parts.adapter.build(steps, &parties)?;
         let touches = steps::touches(plan.segment(), steps);
-        Ok(Candidate { actions: actions[range].to_vec(), steps, call, touches, parts: Vec::new() })
+        Ok(Candidate { range, steps, call, touches, parts: Vec::new() })
     }
 
-    /// Signs and sends in order, until something holds the lane.
+    /// Signs and sends in order, until something holds the lane. What the plan was decided from is written beside the first
+    /// signatures, and nothing is sent before.
     async fn send_all(
         &mut self,
         head: &BlockRef,
-        mut ready: Vec<(Candidate<'_>, Gas)>,
+        mut ready: Vec<Ready>,
         (quote, start): (FeeQuote, LaneStart),
+        kept: impl Future<Output = Result<(), JournalError>>,
         executed: &mut Executed,
     ) -> Result<(), ExecutorError> {
-        let mut start = Some(start);
         let fees = match fees::first(&quote, self.settings.fees.fee_cap_wei) {
             Ok(fees) => fees,
             Err(capped) => {
+                kept.await?;
                 self.raise(AlertKind::FeeCapReached, "", format!("nothing is sent: {capped}"));
-                let rest = ready.into_iter().flat_map(|(candidate, _)| candidate.actions).collect();
+                let rest = ready.into_iter().flat_map(|one| one.actions).collect();
                 return self.hold_back(head, rest, &capped.to_string(), executed).await;
             }
         };
+        let (mut start, mut kept) = (Some(start), Some(kept));
         while !ready.is_empty() {
             let later = ready.split_off(ready.len().min(WRITE_AHEAD_MAX));
             let start = match start.take() {
@@ -257,7 +309,14 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
                 None => self.lane_start().await?,
             };
             let ready_now = std::mem::replace(&mut ready, later);
-            let (journalled, refusal) = self.sign_and_journal(head, ready_now, fees, start).await?;
+            let written = self.sign_and_journal(head, ready_now, fees, start);
+            let kept = async {
+                match kept.take() {
+                    Some(kept) => Ok(kept.await?),
+                    None => Ok(()),
+                }
+            };
+            let ((journalled, refusal), ()) = tokio::try_join!(written, kept)?;
             let mut reason = refusal.map(|(refusal, unsigned)| {
                 let reason = refusal.to_string();
                 ready.splice(..0, unsigned);
@@ -272,7 +331,7 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
             }
             executed.sent.extend(journalled.iter().map(|(sent, _)| sent.clone()));
             if let Some(reason) = reason {
-                let rest = ready.into_iter().flat_map(|(candidate, _)| candidate.actions).collect();
+                let rest = ready.into_iter().flat_map(|one| one.actions).collect();
                 return self.hold_back(head, rest, &reason, executed).await;
             }
         }
@@ -282,17 +341,17 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
     /// Signs on the next free nonces, as far as the gate lets, and writes all of it down before anybody can send it. What
     /// the gate refused comes back with what stood behind it. Nonces that another deployment of the same signer took in
     /// between are chosen anew; the signatures for them are forgotten unseen.
-    async fn sign_and_journal<'p>(
+    async fn sign_and_journal(
         &mut self,
         head: &BlockRef,
-        mut candidates: Vec<(Candidate<'p>, Gas)>,
+        mut ready: Vec<Ready>,
         fees: Fees,
         mut start: LaneStart,
-    ) -> Result<Written<'p>, ExecutorError> {
+    ) -> Result<Written, ExecutorError> {
         let mut tries_left = NONCE_TRIES;
         loop {
             tries_left -= 1;
-            let (first, refusal) = self.sign_first(head, &candidates, fees, start).await?;
+            let (first, refusal) = self.sign_first(head, &ready, fees, start).await?;
             let flights: Vec<InFlight> = first
                 .iter()
                 .map(|(signed, _, touches)| InFlight {
@@ -305,11 +364,11 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
             let carried: Vec<(u64, Vec<ActionId>)> =
                 first.iter().map(|(signed, actions, _)| (signed.nonce(), actions.clone())).collect();
             if first.is_empty() {
-                return Ok((Vec::new(), refusal.map(|refusal| (refusal, candidates))));
+                return Ok((Vec::new(), refusal.map(|refusal| (refusal, ready))));
             }
             match Signed::journal_first(&self.parts.journal, self.deployment.id, first).await {
                 Ok(journalled) => {
-                    let unsigned = candidates.split_off(journalled.len());
+                    let unsigned = ready.split_off(journalled.len());
                     let mut written = Vec::with_capacity(journalled.len());
                     for ((journalled, flight), (nonce, actions)) in journalled.into_iter().zip(flights).zip(carried) {
                         let (transaction, hash) = (journalled.transaction(), journalled.hash());
@@ -329,23 +388,23 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         }
     }
 
-    /// Signatures for the leading candidates on consecutive nonces, until the gate refuses.
+    /// Signatures for the leading transactions on consecutive nonces, until the gate refuses.
     async fn sign_first(
         &mut self,
         head: &BlockRef,
-        candidates: &[(Candidate<'_>, Gas)],
+        ready: &[Ready],
         fees: Fees,
         LaneStart { mut nonce, mut committed_wei }: LaneStart,
     ) -> Result<(Vec<First>, Option<GateRefusal>), ExecutorError> {
-        let mut first = Vec::with_capacity(candidates.len());
-        for (candidate, gas) in candidates {
-            let (call, gas_limit) = (candidate.call.clone(), gas.limit);
+        let mut first = Vec::with_capacity(ready.len());
+        for one in ready {
+            let (call, gas_limit) = (one.call.clone(), one.gas.limit);
             let request = Request { nonce, call, gas_limit, fees, block: head.number, again: None };
             match self.parts.gate.sign(request, committed_wei).await {
                 Ok(signed) => {
                     nonce += 1;
                     committed_wei = committed_wei.saturating_add(signed.cost_wei());
-                    first.push((signed, candidate.actions.clone(), candidate.touches.clone()));
+                    first.push((signed, one.actions.clone(), one.touches.clone()));
                 }
                 Err(GateError::Refused(refusal)) => {
                     self.note_refusal(&refusal);
@@ -381,7 +440,7 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
     }
 
     /// Where the next signatures begin.
-    async fn lane_start(&self) -> Result<LaneStart, ExecutorError> {
+    pub(super) async fn lane_start(&self) -> Result<LaneStart, ExecutorError> {
         let (nonce, committed_wei) = tokio::try_join!(self.next_nonce(), self.committed_wei(None))?;
         Ok(LaneStart { nonce, committed_wei })
     }

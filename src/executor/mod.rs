@@ -49,6 +49,7 @@ use crate::{
     recovery::{Reservations, Step},
     types::{Address, BlockRef, DeploymentName, SegmentId, U256},
 };
+use execute::LaneAhead;
 use ports::{ChainPort, JournalPort};
 use signer::SignerError;
 
@@ -130,8 +131,12 @@ pub struct Executor<C, J> {
     turn_since: BTreeMap<TransactionId, u64>,
     /// Whether planned actions may have been left behind by a failure.
     unswept: bool,
+    /// Whether `in_flight` is all that the journal has, as long as nothing failed since.
+    all_known: bool,
     /// What is known at the latest block, for reading logs.
     book: Book,
+    /// Fees and lane, as they were looked up after the last pass, while nothing is in flight.
+    lane_ahead: Option<LaneAhead>,
     /// Steps that were run dry last, by segment: equal ones are not written down again.
     dry_run_last: BTreeMap<SegmentId, Vec<Step>>,
 }
@@ -170,9 +175,28 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
             foreign_since: BTreeMap::new(),
             turn_since: BTreeMap::new(),
             unswept: true,
+            all_known: false,
             book: Book::default(),
+            lane_ahead: None,
             dry_run_last: BTreeMap::new(),
         }
+    }
+
+    /// Looks up what the next pass would otherwise wait for: what gas costs, where the lane goes on, and whether the keeper can
+    /// still pay. To be called after every pass, when nothing waits any more. What it learns holds for the next block, unless
+    /// something is in flight by then.
+    pub async fn look_ahead(&mut self, head: &BlockRef) {
+        self.watch_balance().await;
+        self.lane_ahead = None;
+        if self.is_idle() && !self.parts.gate.dry_run() {
+            let lane = self.lane().await.ok();
+            self.lane_ahead = lane.map(|(quote, start)| LaneAhead { block: head.number, quote, start });
+        }
+    }
+
+    /// Whether nothing is signed and not final, for certain.
+    pub fn is_idle(&self) -> bool {
+        self.all_known && !self.unswept && self.in_flight.is_empty()
     }
 
     /// What a plan made from the state at `head` must leave alone.
@@ -206,6 +230,7 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         self.foreign_since.retain(|id, _| self.in_flight.contains_key(id));
         self.turn_since.retain(|id, _| self.in_flight.contains_key(id));
         self.parts.metrics.unsettled(unsettled.len());
+        self.all_known = true;
     }
 
     /// Gives up actions that were planned but never signed: a crash or a failure left them, and they hold their units.
@@ -215,7 +240,7 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         if left > 0 {
             tracing::warn!(deployment = %self.deployment.name, actions = left, "gave up actions that were never signed");
         }
-        self.unswept = false;
+        (self.unswept, self.all_known) = (false, false);
         Ok(())
     }
 

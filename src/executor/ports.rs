@@ -51,15 +51,18 @@ pub trait ChainPort: Send + Sync {
 
 /// The journal, as the executor sees it. Every method is one transaction: all of it happened or none.
 #[expect(async_fn_in_trait, reason = "used with concrete types only: whether a future is Send follows from them")]
-pub trait JournalPort: Send + Sync {
-    /// Writes a plan and one action per step.
+pub trait JournalPort: Clone + Send + Sync {
+    /// Writes a plan and one action per step, under the segment's open episode or one that opens for this cause.
     async fn insert_plan(
         &self,
         deployment: DeploymentId,
-        episode: EpisodeId,
         plan: &BalancedPlan,
+        cause: &str,
         dry_run: bool,
-    ) -> Result<(PlanId, Vec<ActionId>), JournalError>;
+    ) -> Result<(EpisodeId, PlanId, Vec<ActionId>), JournalError>;
+
+    /// Writes down what a plan was decided from.
+    async fn keep_decision(&self, id: PlanId, plan: &BalancedPlan) -> Result<(), JournalError>;
 
     /// Moves actions that are not signed.
     async fn set_action_status(
@@ -161,11 +164,18 @@ impl JournalPort for Journal {
     async fn insert_plan(
         &self,
         deployment: DeploymentId,
-        episode: EpisodeId,
         plan: &BalancedPlan,
+        cause: &str,
         dry_run: bool,
-    ) -> Result<(PlanId, Vec<ActionId>), JournalError> {
-        Journal::insert_plan(self, deployment, episode, plan, dry_run).await
+    ) -> Result<(EpisodeId, PlanId, Vec<ActionId>), JournalError> {
+        Journal::insert_plan(self, deployment, plan, cause, dry_run).await
+    }
+
+    async fn keep_decision(&self, id: PlanId, plan: &BalancedPlan) -> Result<(), JournalError> {
+        match plan.decision() {
+            Some(decision) => Journal::keep_decision(self, id, decision).await,
+            None => Ok(()),
+        }
     }
 
     async fn set_action_status(

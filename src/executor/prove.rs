@@ -4,7 +4,7 @@
 //! rounds are bounded: after the last one the part before the first failure stands, because each call saw only the ones
 //! before it.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, ops::Range};
 
 use super::{
     ExecutorError,
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     chain::SimulatedCall,
-    journal::{ActionId, Touches},
+    journal::Touches,
     positions::Book,
     protocols::{Adapter, Disposition, Refusal},
     recovery::Step,
@@ -28,8 +28,8 @@ const ROUNDS_MAX: usize = 6;
 /// One transaction to be.
 #[derive(Clone, Debug)]
 pub(super) struct Candidate<'p> {
-    /// Rows of its steps.
-    pub actions: Vec<ActionId>,
+    /// Where in the plan its steps stand.
+    pub range: Range<usize>,
     /// What it does.
     pub steps: &'p [Step],
     /// How it does it.
@@ -46,10 +46,10 @@ pub(super) struct Candidate<'p> {
 pub(super) struct Proven<'p> {
     /// Good in this order, with their gas.
     pub ready: Vec<(Candidate<'p>, Gas)>,
-    /// Refused, with the reason.
-    pub refused: Vec<(Vec<ActionId>, Refusal)>,
-    /// Beyond the number of one block, or after a failure of the last round.
-    pub held_back: Vec<ActionId>,
+    /// Steps that were refused, with the reason.
+    pub refused: Vec<(Range<usize>, Refusal)>,
+    /// Steps beyond the number of one block, or after a failure of the last round.
+    pub held_back: Vec<Range<usize>>,
 }
 
 /// Limits of a proof.
@@ -84,7 +84,7 @@ pub(super) async fn prove<'p, C: ChainPort>(
                 Ok(()) => window.push(next),
                 Err(refusal) => {
                     let refusal = Refusal { disposition: Disposition::Bug, reason: refusal.to_string() };
-                    proven.refused.push((next.actions, refusal));
+                    proven.refused.push((next.range, refusal));
                 }
             }
         }
@@ -103,11 +103,11 @@ pub(super) async fn prove<'p, C: ChainPort>(
                 Ok(gas) if !failed || round < ROUNDS_MAX => {
                     proven.ready.push((candidate, gas));
                 }
-                Ok(_) => proven.held_back.extend(candidate.actions),
+                Ok(_) => proven.held_back.push(candidate.range),
                 Err(refusal) => {
                     failed = true;
                     if candidate.parts.is_empty() || round == ROUNDS_MAX {
-                        proven.refused.push((candidate.actions, refusal));
+                        proven.refused.push((candidate.range, refusal));
                     } else {
                         tracing::debug!(reason = refusal.reason, "a batch fails and is taken apart");
                         candidate.parts.into_iter().rev().for_each(|part| queue.push_front(part));
@@ -121,7 +121,7 @@ pub(super) async fn prove<'p, C: ChainPort>(
         }
         window = proven.ready.drain(..).map(|(candidate, _)| candidate).collect();
     }
-    proven.held_back.extend(queue.into_iter().flat_map(|candidate| candidate.actions));
+    proven.held_back.extend(queue.into_iter().map(|candidate| candidate.range));
     Ok(proven)
 }
 

@@ -55,8 +55,9 @@ impl<S: CacheStore> Indexer<S> {
         Ok(Standing::TooDeep)
     }
 
-    /// Takes back the blocks above the fork.
+    /// Takes back the blocks above the fork. Nothing is shown until others stand in their place.
     pub(super) fn step_back_to(&mut self, ancestor: BlockRef) -> Result<(), IndexError> {
+        self.snapshots.send_replace(None);
         self.trail.step_back_to(ancestor).map_err(|source| IndexError::Cache { block: ancestor.number, source })?;
         let depth = self.trail.last_fork_depth();
         self.meter.reorged(depth);

@@ -2,10 +2,11 @@
 //!
 //! Far behind, logs are read by ranges that a reorganisation can no longer reach; near the tip by block hash, every
 //! block linked to the one below by its parent hash. A reorganisation takes changes back to the fork; one deeper than
-//! that starts over. What is published is committed first, and is the state at the head.
+//! that starts over. What is published is the state at the head; it is stored right after.
 //!
 //! Invariants: cache and checkpoint are stored in one transaction; a block is indexed only when all its logs were read
-//! with the filter that its own changes ask for; the cache never runs ahead of a store that refused it.
+//! with the filter that its own changes ask for; the cache is at most one pass ahead of a store that refuses it; a
+//! published block that left the chain is taken back before anything else is read.
 //! Must not: know a protocol, value anything, decide anything, or take an error for a fact about the chain.
 
 mod audit;
@@ -127,20 +128,21 @@ impl<S: CacheStore> Indexer<S> {
         }
     }
 
-    /// One pass: brings the cache to the head, stores it and publishes it. After an error the next pass takes up
-    /// where this one stopped.
-    pub async fn advance(&mut self) -> Result<Progress, IndexError> {
-        let progress = self.pass().await;
+    /// One pass: brings the cache to the head and publishes it; [`Self::store`] stores it. After an error the next pass takes up
+    /// where this one stopped. A head that the preferred node has pushed is not asked for where it is next to the tip.
+    pub async fn advance_to(&mut self, pushed: Option<BlockRef>) -> Result<Progress, IndexError> {
+        let next = |head: &BlockRef| self.trail.tip().is_some_and(|tip| tip.hash == head.parent_hash);
+        let progress = self.pass(pushed.filter(next)).await;
         if progress.is_err() {
             self.meter.failed();
         }
         progress
     }
 
-    async fn pass(&mut self) -> Result<Progress, IndexError> {
+    async fn pass(&mut self, pushed: Option<BlockRef>) -> Result<Progress, IndexError> {
         // What an earlier pass could not store comes before anything new.
         self.commit().await?;
-        let head = self.rpc.head().await?;
+        let head = self.rpc.head_at(pushed).await?;
         self.meter.head(head.number);
         let standing = self.stand(&head).await?;
         match standing {
@@ -158,7 +160,6 @@ impl<S: CacheStore> Indexer<S> {
         let next = self.next_number();
         let head = self.backfill(head).await?;
         self.follow(&head).await?;
-        self.commit().await?;
         self.publish(&head);
         Ok(match (standing, self.trail.tip()) {
             (Standing::Forked { .. }, Some(tip)) => {
@@ -168,6 +169,23 @@ impl<S: CacheStore> Indexer<S> {
             (_, Some(tip)) if tip.number >= next => Progress::Advanced { from: next, to: tip.number },
             _ => Progress::Unchanged,
         })
+    }
+
+    /// One pass, stored.
+    pub async fn advance(&mut self) -> Result<Progress, IndexError> {
+        let progress = self.advance_to(None).await?;
+        self.store().await?;
+        Ok(progress)
+    }
+
+    /// Stores what the latest pass published. Nobody waits for it: what is shown and not stored is read from the chain again,
+    /// should we die. The next pass does it first where this was not done.
+    pub async fn store(&mut self) -> Result<(), IndexError> {
+        let stored = self.commit().await;
+        if stored.is_err() {
+            self.meter.failed();
+        }
+        stored
     }
 
     /// The block to be applied next.
@@ -189,14 +207,9 @@ impl<S: CacheStore> Indexer<S> {
         Ok(())
     }
 
-    /// Shows the cache to the later stages, if it is stored and at the head.
+    /// Shows the cache to the later stages, if it is at the head.
     fn publish(&self, head: &BlockRef) {
         let Some(tip) = self.trail.tip().filter(|tip| tip.number >= head.number) else { return };
-        if self.committed != Some(tip) {
-            // Blocks of the published snapshot are gone and the ones in their place are not stored: show nothing.
-            self.snapshots.send_replace(None);
-            return;
-        }
         self.snapshots.send_if_modified(|current| {
             let moved = current.as_ref().is_none_or(|snapshot| snapshot.block != tip);
             if moved {

@@ -1,6 +1,10 @@
 //! The position cache at its last checkpoint: units, records, and the block they are true of.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    io::{self, Write},
+};
 
 use alloy::primitives::hex;
 use bigdecimal::BigDecimal;
@@ -32,13 +36,16 @@ impl Journal {
 
     /// Moves the stored cache to `block` by the net change since the block it stands at, all of it or nothing.
     ///
-    /// Writing the same block again is harmless. Another block of the same height is accepted (a reorganisation at the
+    /// `delta` begins at what is stored: a unit that was not there before is not there now. The same block a second time is a
+    /// commit whose answer was lost, and changes nothing. Another block of the same height is accepted (a reorganisation at the
     /// tip); a lower one is a conflict: wait until the new branch is as high, or [`Journal::reset_cache`].
     pub async fn commit_cache(&self, deployment: DeploymentId, block: &BlockRef, delta: &Delta) -> Result<()> {
         let changes = CacheChanges::of(delta)?;
         in_tx!(self, "commit_cache", |tx| {
             self.check_fence(tx).await?;
-            move_checkpoint(tx, deployment, block).await?;
+            if !move_checkpoint(tx, deployment, block).await? {
+                return Ok(());
+            }
             changes.delete_units(tx, deployment).await?;
             changes.upsert_units(tx, deployment).await?;
             changes.copy_units(tx, deployment).await?;
@@ -116,7 +123,8 @@ async fn load_records(tx: &mut PgConnection, deployment: DeploymentId) -> TxResu
     Ok(records)
 }
 
-async fn move_checkpoint(tx: &mut PgConnection, deployment: DeploymentId, block: &BlockRef) -> TxResult<()> {
+/// Moves the checkpoint; whether it was not there yet.
+async fn move_checkpoint(tx: &mut PgConnection, deployment: DeploymentId, block: &BlockRef) -> TxResult<bool> {
     let moved = sqlx::query(
         "-- move_checkpoint\n\
          INSERT INTO checkpoints AS c (deployment_id, block_number, block_hash, parent_hash, block_timestamp) \
@@ -124,30 +132,39 @@ async fn move_checkpoint(tx: &mut PgConnection, deployment: DeploymentId, block:
          ON CONFLICT (deployment_id) DO UPDATE SET block_number = excluded.block_number, \
          block_hash = excluded.block_hash, parent_hash = excluded.parent_hash, \
          block_timestamp = excluded.block_timestamp, updated_at = now() \
-         WHERE c.block_number <= excluded.block_number",
+         WHERE c.block_number <= excluded.block_number \
+         AND (c.block_number, c.block_hash) <> (excluded.block_number, excluded.block_hash)",
     )
     .bind(deployment.0)
     .bind(bigint("block_number", block.number)?)
     .bind(block.hash.as_slice())
     .bind(block.parent_hash.as_slice())
     .bind(bigint("block_timestamp", block.timestamp)?)
-    .execute(tx)
+    .execute(&mut *tx)
     .await?;
     if moved.rows_affected() == 1 {
-        return Ok(());
+        return Ok(true);
+    }
+    if load_checkpoint(tx, deployment)
+        .await?
+        .is_some_and(|stored| (stored.number, stored.hash) == (block.number, block.hash))
+    {
+        return Ok(false);
     }
     let refusal = format!("commit_cache: the checkpoint is beyond block {}, it does not go backwards", block.number);
     Err(JournalError::Conflict(refusal).into())
 }
 
-/// From so many units on they go by COPY, which is faster (23 s for 31 s over a million units): a backfill's checkpoints.
+/// From so many new units on they go by COPY, which is faster: a backfill's checkpoints.
 const COPIED_FROM: usize = 1_000;
+/// How much of it is sent at a time.
+const COPIED_BYTES: usize = 1 << 16;
 
 /// A delta by column.
 #[derive(Default)]
-struct CacheChanges {
-    /// Units as COPY reads them, where there are many.
-    copied: String,
+struct CacheChanges<'d> {
+    /// New units, where there are many.
+    copied: Vec<(&'d UnitKey, &'d Unit)>,
     gone_units: Vec<Vec<u8>>,
     unit_keys: Vec<Vec<u8>>,
     segments: Vec<i64>,
@@ -162,16 +179,16 @@ struct CacheChanges {
     words: Vec<serde_json::Value>,
 }
 
-impl CacheChanges {
-    fn of(delta: &Delta) -> Result<Self> {
+impl<'d> CacheChanges<'d> {
+    fn of(delta: &'d Delta) -> Result<Self> {
         let mut columns = Self::default();
-        let coming =
-            delta.changes.iter().filter(|change| matches!(change, Change::Unit { after: Some(_), .. })).count();
+        let is_new = |change: &&Change| matches!(change, Change::Unit { before: None, after: Some(_), .. });
+        let coming = delta.changes.iter().filter(is_new).count();
         for change in &delta.changes {
             match change {
                 Change::Unit { key, after: None, .. } => columns.gone_units.push(key.as_bytes().to_vec()),
-                Change::Unit { key, after: Some(unit), .. } if coming >= COPIED_FROM => {
-                    columns.copied.push_str(&copied_row(key, unit)?);
+                Change::Unit { key, before: None, after: Some(unit) } if coming >= COPIED_FROM => {
+                    columns.copied.push((key, unit));
                 }
                 Change::Unit { key, after: Some(unit), .. } => {
                     let legs: Vec<StoredLeg> = unit.legs.iter().map(StoredLeg::of).collect();
@@ -236,26 +253,20 @@ impl CacheChanges {
         if self.copied.is_empty() {
             return Ok(());
         }
-        sqlx::query(
-            "-- copy_units\n\
-             CREATE TEMP TABLE units_coming (unit_key BYTEA, segment_id BIGINT, owner BYTEA, cash NUMERIC(78, 0), \
-             legs JSONB, extra JSONB) ON COMMIT DROP",
-        )
-        .execute(&mut *tx)
-        .await?;
-        let mut into = tx.copy_in_raw("COPY units_coming FROM STDIN").await?;
-        into.send(self.copied.as_bytes()).await?;
+        let mut into = tx
+            .copy_in_raw("COPY units (deployment_id, unit_key, segment_id, owner, cash, legs, extra) FROM STDIN")
+            .await?;
+        // The server takes in one part while the next is made.
+        let mut part = Vec::with_capacity(2 * COPIED_BYTES);
+        for (key, unit) in &self.copied {
+            copied_row(&mut part, deployment, key, unit).map_err(|error| JournalError::corrupt("unit", error))?;
+            if part.len() >= COPIED_BYTES {
+                into.send(part.as_slice()).await?;
+                part.clear();
+            }
+        }
+        into.send(part.as_slice()).await?;
         into.finish().await?;
-        sqlx::query(
-            "-- take_copied_units\n\
-             INSERT INTO units (deployment_id, unit_key, segment_id, owner, cash, legs, extra) \
-             SELECT $1, unit_key, segment_id, owner, cash, legs, extra FROM units_coming \
-             ON CONFLICT (deployment_id, unit_key) DO UPDATE SET segment_id = excluded.segment_id, \
-             owner = excluded.owner, cash = excluded.cash, legs = excluded.legs, extra = excluded.extra",
-        )
-        .bind(deployment.0)
-        .execute(tx)
-        .await?;
         Ok(())
     }
 
@@ -296,15 +307,19 @@ impl CacheChanges {
     }
 }
 
-/// A unit as a line of COPY's text format. Hexadecimal, decimals and JSON of such have no character that the format minds,
-/// but the backslash.
-fn copied_row(key: &UnitKey, unit: &Unit) -> Result<String> {
-    let legs: Vec<StoredLeg<'_>> = unit.legs.iter().map(StoredLeg::of).collect();
+/// Adds a unit as a line of COPY's text format. Hexadecimal, decimals and JSON of such have no character that the format
+/// minds, but the backslash.
+fn copied_row(to: &mut Vec<u8>, deployment: DeploymentId, key: &UnitKey, unit: &Unit) -> io::Result<()> {
     let (key, owner) = (hex::encode(key.as_bytes()), hex::encode(unit.owner));
-    let json = |what, value: serde_json::Result<String>| value.map_err(|error| JournalError::corrupt(what, error));
-    let legs = json("legs", serde_json::to_string(&legs))?;
-    let extra = json("extra", serde_json::to_string(&texts(&unit.extra)))?;
-    Ok(format!("\\\\x{key}\t{}\t\\\\x{owner}\t{}\t{legs}\t{extra}\n", unit.segment, unit.cash))
+    write!(to, "{}\t\\\\x{key}\t{}\t\\\\x{owner}\t{}\t[", deployment.0, unit.segment, unit.cash)?;
+    for (index, leg) in unit.legs.iter().enumerate() {
+        to.extend_from_slice(if index == 0 { b"" } else { b"," });
+        serde_json::to_writer(&mut *to, &StoredLeg::of(leg))?;
+    }
+    to.extend_from_slice(b"]\t");
+    serde_json::to_writer(&mut *to, &texts(&unit.extra))?;
+    to.push(b'\n');
+    Ok(())
 }
 
 /// A leg as JSON: amounts as decimal strings, which every JSON reader leaves as they are.

@@ -7,7 +7,7 @@ use sqlx::Row;
 
 use super::{
     DeploymentId, EpisodeId, Journal, JournalError, Result,
-    session::in_tx,
+    session::{in_statement, in_tx},
     status::tier,
     values::{amount, bigint, json, narrow, number, text},
 };
@@ -15,6 +15,21 @@ use crate::{
     recovery::Tier,
     types::{BlockRef, SegmentId, U256},
 };
+
+/// Opens an episode of deployment $1 and segment $2 at height $3 and hash $4 for cause $5, if there is a row to select from,
+/// or finds the open one: the
+/// empty-handed update makes the insert answer the row that is there.
+macro_rules! open_episode {
+    ($from:literal) => {
+        concat!(
+            "INSERT INTO episodes AS e (deployment_id, segment_id, opened_block, opened_hash, why) \
+             SELECT $1, $2, $3, $4, $5",
+            $from,
+            " ON CONFLICT (deployment_id, segment_id) WHERE closed_at IS NULL DO UPDATE SET why = e.why RETURNING id"
+        )
+    };
+}
+pub(super) use open_episode;
 
 impl Journal {
     /// Opens an episode for the segment, or finds the open one, whose beginning stays as it is.
@@ -28,21 +43,14 @@ impl Journal {
         let block_number = bigint("opened_block", block.number)?;
         let why = text(why);
         in_tx!(self, "open_episode", |tx| {
-            // the empty-handed update makes the insert answer the row that is there
-            let id: i64 = sqlx::query_scalar(
-                "-- open_episode\n\
-                 INSERT INTO episodes AS e (deployment_id, segment_id, opened_block, opened_hash, why) \
-                 VALUES ($1, $2, $3, $4, $5) \
-                 ON CONFLICT (deployment_id, segment_id) WHERE closed_at IS NULL DO UPDATE SET why = e.why \
-                 RETURNING id",
-            )
-            .bind(deployment.0)
-            .bind(i64::from(segment.0))
-            .bind(block_number)
-            .bind(block.hash.as_slice())
-            .bind(&why)
-            .fetch_one(tx)
-            .await?;
+            let id: i64 = sqlx::query_scalar(concat!("-- open_episode\n", open_episode!("")))
+                .bind(deployment.0)
+                .bind(i64::from(segment.0))
+                .bind(block_number)
+                .bind(block.hash.as_slice())
+                .bind(&why)
+                .fetch_one(tx)
+                .await?;
             Ok(EpisodeId(id))
         })
     }
@@ -72,7 +80,7 @@ impl Journal {
 
     /// The open episodes of a deployment, by segment, each with the height it was opened at.
     pub async fn open_episodes(&self, deployment: DeploymentId) -> Result<Vec<(EpisodeId, SegmentId, u64)>> {
-        in_tx!(self, "open_episodes", |tx| {
+        in_statement!(self, "open_episodes", |tx| {
             let rows = sqlx::query(
                 "-- open_episodes\n\
                  SELECT id, segment_id, opened_block FROM episodes WHERE deployment_id = $1 AND closed_at IS NULL \
@@ -94,7 +102,7 @@ impl Journal {
     /// What each tier absorbed in an episode, settlement-token units: from the logs of its mined transactions, not from
     /// its plans.
     pub async fn episode_absorbed(&self, episode: EpisodeId) -> Result<BTreeMap<Tier, U256>> {
-        in_tx!(self, "episode_absorbed", |tx| {
+        in_statement!(self, "episode_absorbed", |tx| {
             let rows = sqlx::query(
                 "-- episode_absorbed\n\
                  SELECT e.tier, SUM(e.absorbed) AS absorbed FROM effects e \

@@ -70,6 +70,23 @@ fn end_of(asked: Instant, lasts: Duration) -> Option<Instant> {
     asked.checked_add(lasts - lasts / 10)
 }
 
+/// For a statement on its own, what [`Journal::check_fence`] is for a transaction: `fence` has a row where the lease of the
+/// name and the epoch so bound is held, or no name is.
+macro_rules! fence {
+    ($name:literal, $epoch:literal) => {
+        concat!(
+            "held AS (SELECT 1 FROM leases WHERE name = ",
+            $name,
+            "::text AND epoch = ",
+            $epoch,
+            "::bigint AND expires_at > clock_timestamp() FOR SHARE), fence AS (SELECT 1 WHERE ",
+            $name,
+            "::text IS NULL OR EXISTS (SELECT 1 FROM held))"
+        )
+    };
+}
+pub(super) use fence;
+
 impl Journal {
     /// Takes a deployment's lease for this long; `None` while somebody, be it this holder, has it.
     pub async fn acquire_lease(&self, name: &DeploymentName, holder: &str, lasts: Duration) -> Result<Option<Lease>> {
@@ -130,6 +147,17 @@ impl Journal {
     /// The same journal, in which the cache, plans and signed bytes are written only while this lease holds.
     pub fn fenced(&self, lease: &Lease) -> Self {
         Self { pool: self.pool.clone(), fence: Some(Arc::new(lease.clone())) }
+    }
+
+    /// The name and the epoch that [`fence!`] is bound to.
+    pub(super) fn fence_binds(&self) -> Result<(Option<&str>, Option<i64>)> {
+        let Some(lease) = &self.fence else { return Ok((None, None)) };
+        Ok((Some(lease.name.as_str()), Some(bigint("epoch", lease.epoch)?)))
+    }
+
+    /// Why a fenced statement on its own did nothing, if that is it.
+    pub(super) async fn explain_fence(&self) -> Result<()> {
+        in_tx!(self, "explain_fence", |tx| { self.check_fence(tx).await })
     }
 
     /// Conflict where the journal is fenced and its lease has run out or changed hands. Until the transaction ends nobody

@@ -20,6 +20,7 @@ mod deployments;
 mod episodes;
 mod error;
 mod findings;
+mod first;
 mod history;
 mod leases;
 mod plans;

@@ -1,17 +1,19 @@
-//! Plans and the actions they are made of: written whole before anything is simulated or signed.
+//! Plans and the actions they are made of: written whole before anything is signed.
 
 use std::collections::BTreeMap;
 
 use bigdecimal::BigDecimal;
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, Row};
+use sqlx::{Row, postgres::PgRow};
 
 use super::{
     ActionId, DeploymentId, EpisodeId, Journal, JournalError, PlanId, Result,
+    episodes::open_episode,
     error::TxResult,
-    session::in_tx,
+    leases::fence,
+    session::in_statement,
     status::tier,
-    values::{amount, bigint, json, number, numeric, text},
+    values::{amount, bigint, json, json_text, number, numeric, text},
 };
 use crate::{
     recovery::{Action, BalancedPlan, Decision, Ledger, Step, Tier, TierUse},
@@ -28,41 +30,50 @@ pub(super) struct PlanContent<'p> {
     pub(super) steps: &'p [Step],
     pub(super) ledger: &'p Ledger,
     pub(super) notes: &'p [String],
-    pub(super) decision: Option<&'p Decision>,
     /// Wei, by step; none where no budget is involved.
     pub(super) outlays: &'p [U256],
 }
 
 impl Journal {
-    /// Writes a plan and one planned action per step, in order, and answers their ids in that order.
+    /// Writes a plan and one planned action per step, in order, and answers the actions' ids in that order. It is written
+    /// under the segment's open episode; where there is none one opens at the plan's block, for this cause.
     ///
     /// Adjacent steps of one subject (the unit, or the market of a parameter change) form a group, which goes out as
-    /// one transaction. Conflict, and nothing written, where a subject already has an open group, where the episode is
-    /// not an open one of this deployment and segment, or where the ledger does not balance.
+    /// one transaction. Conflict, and nothing written, where a subject already has an open group, or where the ledger does
+    /// not balance.
     pub async fn insert_plan(
         &self,
         deployment: DeploymentId,
-        episode: EpisodeId,
         plan: &BalancedPlan,
+        cause: &str,
         dry_run: bool,
-    ) -> Result<(PlanId, Vec<ActionId>)> {
+    ) -> Result<(EpisodeId, PlanId, Vec<ActionId>)> {
         let (block, steps, ledger) = (plan.block(), plan.steps(), plan.ledger());
-        let content = PlanContent {
-            segment: plan.segment(),
-            block,
-            steps,
-            ledger,
-            notes: plan.notes(),
-            decision: plan.decision(),
-            outlays: plan.outlays(),
-        };
-        self.insert_plan_content(deployment, episode, &content, dry_run).await
+        let content =
+            PlanContent { segment: plan.segment(), block, steps, ledger, notes: plan.notes(), outlays: plan.outlays() };
+        self.insert_plan_content(deployment, &content, cause, dry_run).await
+    }
+
+    /// Writes down what a plan was decided from, if it is not too much.
+    pub async fn keep_decision(&self, plan: PlanId, decision: &Decision) -> Result<()> {
+        if !is_kept(decision) {
+            return Ok(());
+        }
+        let decision = json_text("decision", decision)?;
+        in_statement!(self, "keep_decision", |connection| {
+            sqlx::query("-- keep_decision\nUPDATE plans SET decision = $2::text::jsonb WHERE id = $1")
+                .bind(plan.0)
+                .bind(&decision)
+                .execute(connection)
+                .await?;
+            Ok(())
+        })
     }
 
     /// Net outlay of the actions that were signed since, wei: what the budget has paid. An action that came to nothing
     /// after it was signed counts too, since it may yet be mined.
     pub async fn outlay_wei_since(&self, deployment: DeploymentId, since: DateTime<Utc>) -> Result<U256> {
-        in_tx!(self, "outlay_wei_since", |tx| {
+        in_statement!(self, "outlay_wei_since", |tx| {
             let outlay: BigDecimal = sqlx::query_scalar(
                 "-- outlay_wei_since\n\
                  SELECT COALESCE(SUM(outlay_wei), 0) FROM actions \
@@ -87,7 +98,7 @@ impl Journal {
         cooldown_blocks: u64,
     ) -> Result<BTreeMap<Tier, TierUse>> {
         let (at, since) = (bigint("block", block)?, bigint("block", block.saturating_sub(cooldown_blocks))?);
-        in_tx!(self, "tier_use", |tx| {
+        in_statement!(self, "tier_use", |tx| {
             let rows = sqlx::query(
                 "-- tier_use\n\
                  SELECT a.tier, COALESCE(SUM(a.absorbs) FILTER (WHERE p.episode_id = $3), 0) AS in_episode, \
@@ -120,51 +131,81 @@ impl Journal {
     pub(super) async fn insert_plan_content(
         &self,
         deployment: DeploymentId,
-        episode: EpisodeId,
         plan: &PlanContent<'_>,
+        cause: &str,
         dry_run: bool,
-    ) -> Result<(PlanId, Vec<ActionId>)> {
+    ) -> Result<(EpisodeId, PlanId, Vec<ActionId>)> {
         let absorbed = absorbed_total(plan.ledger)?;
         let ledger = json("ledger", plan.ledger)?;
         let block_number = bigint("block_number", plan.block.number)?;
         let notes: Vec<_> = plan.notes.iter().map(|note| text(note)).collect();
-        let decision = plan.decision.filter(|decision| is_kept(decision));
-        let decision = decision.map(|decision| json("decision", decision)).transpose()?;
-        let columns = ActionColumns::of(plan.segment, plan.steps, plan.outlays)?;
-        in_tx!(self, "insert_plan", |tx| {
-            self.check_fence(tx).await?;
-            let plan_id: Option<i64> = sqlx::query_scalar(
+        let actions = ActionColumns::of(plan.segment, plan.steps, plan.outlays)?;
+        let (lease, epoch) = self.fence_binds()?;
+        // One statement, as each costs a round trip that the transactions of this plan wait for.
+        let inserted = in_statement!(self, "insert_plan", |connection| {
+            let rows = sqlx::query(concat!(
                 "-- insert_plan\n\
+                 WITH ",
+                fence!("$22", "$23"),
+                ", episode AS (",
+                open_episode!(" FROM fence"),
+                "), plan AS (\
                  INSERT INTO plans (deployment_id, episode_id, segment_id, block_number, block_hash, shortfall, \
-                 absorbed, residual, ledger, dry_run, notes, decision) \
-                 SELECT $1, id, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12 FROM episodes \
-                 WHERE id = $2 AND deployment_id = $1 AND segment_id = $3 AND closed_at IS NULL \
-                 RETURNING id",
-            )
+                 absorbed, residual, ledger, dry_run, notes) \
+                 SELECT $1, id, $2, $3, $4, $6, $7, $8, $9, $10, $11 FROM episode RETURNING id, episode_id\
+                 ), action AS (\
+                 INSERT INTO actions (deployment_id, plan_id, dry_run, step_no, group_no, leads_group, subject, \
+                 unit_key, tier, absorbs, why, step, outlay_wei, status_block) \
+                 SELECT $1, plan.id, $10, step_no, group_no, leads_group, subject, unit_key, tier, absorbs, why, step, \
+                 outlay_wei, $3 \
+                 FROM plan, UNNEST($12::int[], $13::int[], $14::bool[], $15::text[], $16::bytea[], $17::text[], \
+                 $18::numeric[], $19::text[], $20::jsonb[], $21::numeric[]) \
+                 AS s (step_no, group_no, leads_group, subject, unit_key, tier, absorbs, why, step, outlay_wei) \
+                 RETURNING id, step_no) \
+                 SELECT plan.episode_id, plan.id AS plan_id, action.id FROM plan LEFT JOIN action ON true \
+                 ORDER BY step_no"
+            ))
             .bind(deployment.0)
-            .bind(episode.0)
             .bind(i64::from(plan.segment.0))
             .bind(block_number)
             .bind(plan.block.hash.as_slice())
+            .bind(text(cause))
             .bind(numeric(plan.ledger.shortfall))
             .bind(numeric(absorbed))
             .bind(numeric(plan.ledger.residual))
             .bind(&ledger)
             .bind(dry_run)
             .bind(&notes)
-            .bind(&decision)
-            .fetch_optional(&mut *tx)
+            .bind(&actions.step_no)
+            .bind(&actions.group_no)
+            .bind(&actions.leads_group)
+            .bind(&actions.subject)
+            .bind(&actions.unit_key)
+            .bind(&actions.tier)
+            .bind(&actions.absorbs)
+            .bind(&actions.why)
+            .bind(&actions.step)
+            .bind(&actions.outlay_wei)
+            .bind(lease)
+            .bind(epoch)
+            .fetch_all(connection)
             .await?;
-            let plan_id = plan_id.ok_or_else(|| {
-                JournalError::Conflict(format!(
-                    "insert_plan: episode {episode} is not open for segment {}",
-                    plan.segment
-                ))
-            })?;
-            let ids = columns.insert(tx, deployment, PlanId(plan_id), dry_run, block_number).await?;
-            Ok((PlanId(plan_id), ids))
-        })
+            inserted(&rows)
+        })?;
+        if inserted.is_none() {
+            self.explain_fence().await?;
+        }
+        inserted.ok_or_else(|| JournalError::Conflict("insert_plan: the lease was not held".to_owned()))
     }
+}
+
+/// Whose ids the rows are: episode, plan, and the actions in their order.
+fn inserted(rows: &[PgRow]) -> TxResult<Option<(EpisodeId, PlanId, Vec<ActionId>)>> {
+    let Some(first) = rows.first() else { return Ok(None) };
+    let actions = rows.iter().map(|row| row.try_get::<Option<i64>, _>("id"));
+    let actions: Vec<_> =
+        actions.filter_map(|id| id.map(|id| id.map(ActionId)).transpose()).collect::<sqlx::Result<_>>()?;
+    Ok(Some((EpisodeId(first.try_get("episode_id")?), PlanId(first.try_get("plan_id")?), actions)))
 }
 
 /// Whether a decision is small enough to be written with every plan.
@@ -219,50 +260,6 @@ impl ActionColumns {
             columns.outlay_wei.push(numeric(outlays.get(index).copied().unwrap_or_default()));
         }
         Ok(columns)
-    }
-
-    /// Writes the actions and answers their ids, in the order of the steps.
-    async fn insert(
-        &self,
-        tx: &mut PgConnection,
-        deployment: DeploymentId,
-        plan: PlanId,
-        dry_run: bool,
-        block_number: i64,
-    ) -> TxResult<Vec<ActionId>> {
-        let rows = sqlx::query(
-            "-- insert_plan\n\
-             INSERT INTO actions (deployment_id, plan_id, dry_run, step_no, group_no, leads_group, subject, \
-             unit_key, tier, absorbs, why, step, outlay_wei, status_block) \
-             SELECT $1, $2, $3, step_no, group_no, leads_group, subject, unit_key, tier, absorbs, why, step, outlay_wei, \
-             $4 \
-             FROM UNNEST($5::int[], $6::int[], $7::bool[], $8::text[], $9::bytea[], $10::text[], $11::numeric[], \
-             $12::text[], $13::jsonb[], $14::numeric[]) \
-             AS s (step_no, group_no, leads_group, subject, unit_key, tier, absorbs, why, step, outlay_wei) \
-             RETURNING id, step_no",
-        )
-        .bind(deployment.0)
-        .bind(plan.0)
-        .bind(dry_run)
-        .bind(block_number)
-        .bind(&self.step_no)
-        .bind(&self.group_no)
-        .bind(&self.leads_group)
-        .bind(&self.subject)
-        .bind(&self.unit_key)
-        .bind(&self.tier)
-        .bind(&self.absorbs)
-        .bind(&self.why)
-        .bind(&self.step)
-        .bind(&self.outlay_wei)
-        .fetch_all(&mut *tx)
-        .await?;
-        let mut ids = Vec::with_capacity(rows.len());
-        for row in rows {
-            ids.push((row.try_get::<i32, _>("step_no")?, ActionId(row.try_get("id")?)));
-        }
-        ids.sort_unstable();
-        Ok(ids.into_iter().map(|(_, id)| id).collect())
     }
 }
 

@@ -1,9 +1,10 @@
-//! Connecting, and the one way in which statements reach the database: a named transaction.
+//! Connecting, and the two ways in which statements reach the database: a named transaction, and a named statement on its own.
 
 use std::{ops::ControlFlow, str::FromStr, time::Duration};
 
 use sqlx::{
-    Postgres, Transaction,
+    Connection, Executor, Postgres, Transaction,
+    pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -16,6 +17,8 @@ use super::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A transaction that takes longer is given up.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
+/// A connection that was used less than this ago is taken for alive.
+const IDLE_TRUSTED: Duration = Duration::from_secs(1);
 /// How often a transaction that lost a race is begun.
 const ATTEMPTS_MAX: u32 = 8;
 /// Pause before the second attempt; doubled for each further one.
@@ -29,8 +32,24 @@ impl Journal {
         let pool = PgPoolOptions::new()
             .max_connections(connections_max.max(1))
             .acquire_timeout(CONNECT_TIMEOUT)
-            // What a question before each transaction would find out, its first statement does: see `begin`.
+            // What a question before each transaction would find out, its first statement does: see `begin`. A statement on
+            // its own must not find out: whether it took effect would be in doubt.
             .test_before_acquire(false)
+            .before_acquire(|connection, meta| {
+                Box::pin(async move {
+                    if meta.idle_for > IDLE_TRUSTED {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
+            // Planning our short statements costs as much as running them.
+            .after_connect(|connection, _| {
+                Box::pin(async move {
+                    connection.execute("SET plan_cache_mode = force_generic_plan").await?;
+                    Ok(())
+                })
+            })
             .connect_with(options)
             .await
             .map_err(|error| JournalError::Unavailable(format!("connect: {error}")))?;
@@ -48,6 +67,11 @@ impl Journal {
     /// Closes all connections, waiting for those in use.
     pub async fn close(&self) {
         self.pool.close().await;
+    }
+
+    /// A connection for [`in_statement!`].
+    pub(super) async fn connection(&self) -> sqlx::Result<PoolConnection<Postgres>> {
+        self.pool.acquire().await
     }
 
     /// Begins a transaction for [`in_tx!`]. A connection that broke while nobody used it fails here, where nothing is lost by
@@ -95,6 +119,24 @@ macro_rules! in_tx {
     }};
 }
 pub(super) use in_tx;
+
+/// Runs a body of one statement, which is its own transaction: one round trip where [`in_tx!`] takes three.
+macro_rules! in_statement {
+    ($journal:expr, $name:literal, |$connection:ident| $body:block) => {{
+        let mut race = $crate::journal::session::Race::new($name);
+        loop {
+            let attempt = async {
+                let mut pooled = $journal.connection().await?;
+                let $connection: &mut ::sqlx::PgConnection = &mut pooled;
+                $crate::journal::session::typed(async { $body }).await
+            };
+            if let ::std::ops::ControlFlow::Break(answer) = race.judge(attempt).await {
+                break answer;
+            }
+        }
+    }};
+}
+pub(super) use in_statement;
 
 /// Tells the compiler what the body of a transaction answers.
 pub(super) fn typed<T, F: Future<Output = TxResult<T>>>(body: F) -> F {

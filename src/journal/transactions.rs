@@ -12,8 +12,8 @@ use super::{
     TransactionId, TransactionStatus,
     attempts::{AttemptKind, insert_attempt, stored_attempts},
     error::TxResult,
-    session::in_tx,
-    values::{address, amount, bigint, from_json, json, number, numeric, text},
+    session::{in_statement, in_tx},
+    values::{address, amount, bigint, from_json, number, text},
 };
 use crate::recovery::Scope;
 use crate::types::{Address, BlockRef, Bytes, MarketId, SegmentId, U256, UnitKey};
@@ -99,7 +99,7 @@ impl Journal {
     /// The nonce after the highest that any deployment of the chain has used with this signer; `None` if none has.
     pub async fn next_nonce(&self, chain_id: u64, signer: Address) -> Result<Option<u64>> {
         let chain_id = bigint("chain_id", chain_id)?;
-        in_tx!(self, "next_nonce", |tx| {
+        in_statement!(self, "next_nonce", |tx| {
             let highest: Option<i64> = sqlx::query_scalar(
                 "-- next_nonce\n\
                  SELECT max(nonce) FROM transactions WHERE chain_id = $1 AND signer = $2",
@@ -109,24 +109,6 @@ impl Journal {
             .fetch_one(tx)
             .await?;
             Ok(highest.map(|nonce| number("nonce", nonce)).transpose()?.map(|nonce| nonce + 1))
-        })
-    }
-
-    /// Writes transactions, each with its first signed bytes and the claim on its actions, all of them or nothing, and
-    /// answers their ids in order. Conflict where a nonce or a hash is taken, or where an action is not there to be signed
-    /// (unknown, already signed or over, of a dry-run plan, of another deployment, of a second plan, or only part of its
-    /// group).
-    pub async fn create_transactions(
-        &self,
-        new: &[(NewTransaction, NewAttempt)],
-    ) -> Result<Vec<(TransactionId, AttemptId)>> {
-        in_tx!(self, "create_transactions", |tx| {
-            self.check_fence(tx).await?;
-            let mut ids = Vec::with_capacity(new.len());
-            for (transaction, first) in new {
-                ids.push(insert_transaction(tx, transaction, first).await?);
-            }
-            Ok(ids)
         })
     }
 
@@ -215,7 +197,7 @@ impl Journal {
     /// and the value of those that succeeded.
     pub async fn spent_wei_since(&self, chain_id: u64, signer: Address, since: DateTime<Utc>) -> Result<U256> {
         let chain_id = bigint("chain_id", chain_id)?;
-        in_tx!(self, "spent_wei_since", |tx| {
+        in_statement!(self, "spent_wei_since", |tx| {
             let spent: BigDecimal = sqlx::query_scalar(
                 "-- spent_wei_since\n\
                  SELECT COALESCE(SUM(a.gas_used * a.effective_gas_price \
@@ -230,84 +212,6 @@ impl Journal {
             .await?;
             Ok(amount("spent_wei", &spent)?)
         })
-    }
-}
-
-async fn insert_transaction(
-    tx: &mut PgConnection,
-    new: &NewTransaction,
-    first: &NewAttempt,
-) -> TxResult<(TransactionId, AttemptId)> {
-    let plan = plan_of_signable(tx, new).await?;
-    let id: i64 = sqlx::query_scalar(
-        "-- insert_transaction\n\
-         INSERT INTO transactions (deployment_id, plan_id, chain_id, signer, nonce, to_address, data, value, \
-         touches, planned_block, status) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'signed') RETURNING id",
-    )
-    .bind(new.deployment.0)
-    .bind(plan.0)
-    .bind(bigint("chain_id", new.chain_id)?)
-    .bind(new.signer.as_slice())
-    .bind(bigint("nonce", new.nonce)?)
-    .bind(new.to.as_slice())
-    .bind(new.data.as_ref())
-    .bind(numeric(new.value))
-    .bind(json("touches", &new.touches)?)
-    .bind(bigint("planned_block", new.planned_block)?)
-    .fetch_one(&mut *tx)
-    .await?;
-    let attempt = insert_attempt(tx, TransactionId(id), first, "first").await?;
-    sqlx::query(
-        "-- insert_transaction\n\
-         UPDATE actions SET status = 'signed', transaction_id = $2, status_block = $3, updated_at = now() \
-         WHERE id = ANY($1)",
-    )
-    .bind(action_ids(&new.actions))
-    .bind(id)
-    .bind(bigint("signed_block", first.block)?)
-    .execute(&mut *tx)
-    .await?;
-    Ok((TransactionId(id), attempt))
-}
-
-/// Locks the actions, checks that they may be signed together, and answers their plan.
-async fn plan_of_signable(tx: &mut PgConnection, new: &NewTransaction) -> TxResult<PlanId> {
-    let refuse = |why: String| JournalError::Conflict(format!("create_transactions: {why}"));
-    let rows = sqlx::query(
-        "-- plan_of_signable\n\
-         SELECT id, deployment_id, plan_id, dry_run, status, transaction_id FROM actions \
-         WHERE (plan_id, group_no) IN (SELECT plan_id, group_no FROM actions WHERE id = ANY($1)) \
-         ORDER BY id FOR UPDATE",
-    )
-    .bind(action_ids(&new.actions))
-    .fetch_all(&mut *tx)
-    .await?;
-    let wanted: BTreeSet<ActionId> = new.actions.iter().copied().collect();
-    let mut plans = BTreeSet::new();
-    let mut found = BTreeSet::new();
-    for row in &rows {
-        let id = ActionId(row.try_get("id")?);
-        let status: &str = row.try_get("status")?;
-        if row.try_get::<i64, _>("deployment_id")? != new.deployment.0 {
-            return Err(refuse(format!("action {id} is of another deployment")).into());
-        }
-        if row.try_get("dry_run")? {
-            return Err(refuse(format!("action {id} is of a dry-run plan")).into());
-        }
-        if !matches!(status, "planned" | "simulated") || row.try_get::<Option<i64>, _>("transaction_id")?.is_some() {
-            return Err(refuse(format!("action {id} is {status}")).into());
-        }
-        plans.insert(row.try_get::<i64, _>("plan_id")?);
-        found.insert(id);
-    }
-    if found != wanted {
-        return Err(refuse(format!("actions {wanted:?} are not whole groups: their groups are {found:?}")).into());
-    }
-    match plans.iter().copied().collect::<Vec<_>>()[..] {
-        [plan] => Ok(PlanId(plan)),
-        [] => Err(refuse("no action".to_owned()).into()),
-        _ => Err(refuse("the actions are of several plans".to_owned()).into()),
     }
 }
 

@@ -110,6 +110,13 @@ pub(super) fn json(what: &'static str, value: &impl serde::Serialize) -> Result<
     Ok(value)
 }
 
+/// A value as JSON text, to be cast to JSONB: for large ones, which are not worth a tree.
+pub(super) fn json_text(what: &'static str, value: &impl serde::Serialize) -> Result<String> {
+    let text = serde_json::to_string(value).map_err(|error| JournalError::corrupt(what, error))?;
+    // An escaped NUL, or an escaped backslash before these very letters.
+    if text.contains("\\u0000") { Ok(json(what, value)?.to_string()) } else { Ok(text) }
+}
+
 /// JSONB as a value.
 pub(super) fn from_json<T: serde::de::DeserializeOwned>(what: &'static str, stored: serde_json::Value) -> Result<T> {
     serde_json::from_value(stored).map_err(|error| JournalError::corrupt(what, error))

@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     BEAT_EVERY, FAILURES_BEFORE_ALERT, PipelineMeter, PipelineSettings, RETRY_PAUSE, concerns::Concerns,
-    episodes::Episodes, guards, metrics::Planned, ports::PipelineJournal, terms::TermsSource,
+    episodes::Episodes, guards, metrics::Planned, ports::PipelineJournal, terms::TermsSource, tier_memory::TierMemory,
 };
 use crate::{
     alerts::AlertKind,
@@ -47,6 +47,7 @@ pub(super) struct ActLoop<J> {
     pub(super) health: DeploymentHealth,
     pub(super) meter: PipelineMeter,
     pub(super) episodes: Episodes<J>,
+    pub(super) tier_memory: TierMemory<J>,
     /// Follows the snapshots.
     pub(super) scanner: Scanner,
     /// Each unit's condition as the journal has it, the healthy ones left out; `None` until read.
@@ -116,6 +117,9 @@ impl<J: PipelineJournal> ActLoop<J> {
             self.recovered = true;
             settled
         };
+        if !settled.is_empty() {
+            self.tier_memory.forget();
+        }
         self.tell_settled(&settled);
         let deviations = guards::deviations(&self.rpc, &self.guards, &head).await.context("look at the guards")?;
         if !deviations.is_empty() {
@@ -126,6 +130,10 @@ impl<J: PipelineJournal> ActLoop<J> {
         let answered = self.answer(snapshot, &report).await;
         self.record(snapshot, &report).await.context("record findings")?;
         answered?;
+        self.executor.look_ahead(&head).await;
+        if self.executor.is_idle() {
+            self.tier_memory.look_ahead(&self.episodes, head.number).await;
+        }
         self.health.scanned(head.number);
         Ok(())
     }
@@ -288,8 +296,11 @@ impl<J: PipelineJournal> ActLoop<J> {
             }
             return Ok(short);
         }
-        let episode = self.episodes.open(segment, head, &cause(case)).await?;
-        let executed = self.executor.execute(head, episode, &plan).await.context("execute the plan")?;
+        let cause = cause(case);
+        self.tier_memory.forget();
+        let executed = self.executor.execute(head, &cause, &plan).await;
+        let executed = self.episodes.or_look_again(executed).context("execute the plan")?;
+        self.episodes.took(segment, executed.episode, head, &cause);
         info!(
             deployment = %self.name, block = head.number, %segment, steps = plan.steps().len(),
             sent = executed.sent.len(), refused = executed.refused.len(), held_back = executed.held_back.len(),
@@ -361,8 +372,7 @@ impl<J: PipelineJournal> ActLoop<J> {
         let mut reservations = self.executor.reservations(head);
         if waterfall.remembers() {
             let episode = self.episodes.standing(segment).await?;
-            let cooldown = waterfall.cooldown_blocks_max();
-            let used = self.journal.tier_use(self.deployment, segment, episode, head.number, cooldown).await;
+            let used = self.tier_memory.of(segment, episode, head.number, waterfall.cooldown_blocks_max()).await;
             let used = used.context("read what the tiers took before")?;
             reservations.used.extend(used.into_iter().map(|(tier, used)| ((segment, tier), used)));
         }

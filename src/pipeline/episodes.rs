@@ -32,6 +32,11 @@ impl<J: PipelineJournal> Episodes<J> {
         Ok(self.known().await?.get(&segment).copied())
     }
 
+    /// The same as far as it is known.
+    pub(super) fn told(&self, segment: SegmentId) -> Option<EpisodeId> {
+        self.open.as_ref()?.get(&segment).copied()
+    }
+
     /// The segment's open episode, or a new one.
     pub(super) async fn open(
         &mut self,
@@ -44,9 +49,16 @@ impl<J: PipelineJournal> Episodes<J> {
         }
         let opened = self.journal.open_episode(self.deployment, segment, block, why).await;
         let episode = self.or_look_again(opened)?;
-        info!(%segment, block = block.number, why, "episode opened");
-        self.open.get_or_insert_default().insert(segment, episode);
+        self.took(segment, Some(episode), block, why);
         Ok(episode)
+    }
+
+    /// Takes note of the episode that something was written under, if anything was.
+    pub(super) fn took(&mut self, segment: SegmentId, episode: Option<EpisodeId>, block: &BlockRef, why: &str) {
+        let (Some(episode), Some(open)) = (episode, &mut self.open) else { return };
+        if open.insert(segment, episode) != Some(episode) {
+            info!(%segment, block = block.number, why, "episode opened");
+        }
     }
 
     /// Closes the episodes of segments with neither distressed units nor transactions in flight, each with its account
@@ -74,7 +86,7 @@ impl<J: PipelineJournal> Episodes<J> {
     }
 
     /// An answer, after whose loss nobody knows which episodes are open: they are read again.
-    fn or_look_again<T>(&mut self, answer: Result<T, JournalError>) -> Result<T, JournalError> {
+    pub(super) fn or_look_again<T, E>(&mut self, answer: Result<T, E>) -> Result<T, E> {
         if answer.is_err() {
             self.open = None;
         }

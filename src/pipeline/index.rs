@@ -10,10 +10,14 @@ use super::{FAILURES_BEFORE_ALERT, PipelineMeter, RETRY_PAUSE, concerns::Concern
 use crate::{
     alerts::AlertKind,
     chain::HeadSignals,
-    indexer::{AuditReport, Auditor, CacheStore, Indexer, Progress},
+    indexer::{AuditReport, Auditor, CacheStore, IndexError, Indexer, Progress},
     ops::{DeploymentHealth, Heartbeat},
     positions::Snapshot,
+    types::BlockRef,
 };
+
+/// How long the storing of a snapshot leaves the database to those who act on it.
+const STORE_PAUSE: Duration = Duration::from_millis(25);
 
 pub(super) struct IndexLoop<S> {
     pub(super) heartbeat: Arc<Heartbeat>,
@@ -30,16 +34,16 @@ impl<S: CacheStore> IndexLoop<S> {
     pub(super) async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
         let mut failures = 0;
         let mut advanced_at = Instant::now();
+        let mut signal = None;
         loop {
             self.heartbeat.beat();
-            match self.indexer.advance().await {
+            match self.advance(&mut signal).await {
                 Ok(progress) => {
                     failures = 0;
                     self.concerns.state(AlertKind::IndexerStuck, "", None);
                     if progress != Progress::Unchanged {
                         advanced_at = Instant::now();
                     }
-                    self.report(&progress);
                     self.audit().await;
                 }
                 Err(error) => {
@@ -55,14 +59,31 @@ impl<S: CacheStore> IndexLoop<S> {
             let age = advanced_at.elapsed();
             let stale = (age > self.head_age_max).then(|| format!("no new block for {} s", age.as_secs()));
             self.concerns.state(AlertKind::HeadStale, "", stale);
-            let pause =
-                async { if failures > 0 { tokio::time::sleep(RETRY_PAUSE).await } else { self.signals.next().await } };
+            let pause = async {
+                if failures > 0 {
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                } else if signal.is_none() {
+                    signal = Some(self.signals.next().await);
+                }
+            };
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
                 () = pause => {}
             }
         }
+    }
+
+    /// One pass on a signal, with the next one where it comes early. What the pass published is stored when those who act on it
+    /// have had the database for a while to themselves, or the next head is there.
+    async fn advance(&mut self, signal: &mut Option<Option<BlockRef>>) -> Result<Progress, IndexError> {
+        let progress = self.indexer.advance_to(signal.take().flatten()).await?;
+        self.report(&progress);
+        if progress != Progress::Unchanged {
+            *signal = tokio::time::timeout(STORE_PAUSE, self.signals.next()).await.ok();
+        }
+        self.indexer.store().await?;
+        Ok(progress)
     }
 
     fn report(&self, progress: &Progress) {

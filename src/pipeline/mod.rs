@@ -19,6 +19,7 @@ mod risk;
 mod terms;
 #[cfg(test)]
 mod tests;
+mod tier_memory;
 
 use std::{sync::Arc, time::Duration};
 
@@ -139,6 +140,7 @@ impl<S: CacheStore, J: PipelineJournal> Pipeline<S, J> {
             guards: self.guards,
             heartbeat: Arc::clone(&act_beats),
             episodes: episodes::Episodes::new(self.deployment, self.journal.clone()),
+            tier_memory: tier_memory::TierMemory::new(self.deployment, self.journal.clone()),
             name: self.name,
             deployment: self.deployment,
             scanner: Scanner::new(self.settings.scan),

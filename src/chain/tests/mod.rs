@@ -312,12 +312,13 @@ async fn heads_are_pushed_over_a_websocket_and_polled_over_http() {
     let rpc = connect(&slow).await;
     let mut signals = rpc.head_signals().await;
     let started = Instant::now();
-    let ((), ()) = tokio::join!(signals.next(), async {
+    let (pushed, ()) = tokio::join!(signals.next(), async {
         tokio::time::sleep(Duration::from_millis(50)).await;
         chain.mine(1).await;
     });
     assert!(started.elapsed() < Duration::from_secs(10), "pushed, not polled");
-    assert_eq!(rpc.head().await.unwrap().number, 1);
+    assert_eq!(pushed, Some(rpc.head().await.unwrap()));
+    assert_eq!(pushed.unwrap().number, 1);
 
     let mut polled = chain.rpc.head_signals().await;
     tokio::time::timeout(Duration::from_secs(5), polled.next()).await.expect("wakes without a new head");

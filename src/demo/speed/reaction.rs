@@ -59,13 +59,18 @@ pub async fn reactions(options: &SpeedOptions, rounds: usize) -> Result<Reaction
     let mut heads = eyes.subscribe_blocks().await.context("watch for heads")?.into_stream();
     let mut pending = eyes.subscribe_pending_transactions().await.context("watch the pool")?.into_stream();
     let mut reactions = Reactions::default();
+    // The base fee jumps to where it stays, as on no chain.
+    track.mine().await?;
+    next(&mut heads).await?;
+    track.until_scanned().await?;
     for (round, deposit) in (0u64..).zip(&deposits) {
         track.post(price_of_fall(u64::try_from(*deposit)?)).await?;
         // The post itself is told of too.
         next(&mut pending).await?;
         tokio::time::sleep(SILENCE).await;
-        let (mined, seen_at, sent) = tokio::join!(track.mine(), at(next(&mut heads)), at(next(&mut pending)));
+        let (mined, seen_at, sent) = tokio::join!(track.mine_unseen(), at(next(&mut heads)), at(next(&mut pending)));
         mined?;
+        track.see_head().await?;
         let ((_, seen_at), (hash, sent_at)) = (seen_at?, sent?);
         track.until_scanned().await?;
         let call: Value = request(&eyes, "eth_getTransactionByHash", json!([hash])).await?;

@@ -133,9 +133,19 @@ impl Track {
     /// Makes the next block, one second after the last. Its base fee is one gwei whatever came before, so that the story is
     /// not about a fee cap.
     pub(super) async fn mine(&mut self) -> Result<()> {
+        self.mine_unseen().await?;
+        self.see_head().await
+    }
+
+    /// The same, and asks the node for nothing afterwards.
+    pub(super) async fn mine_unseen(&self) -> Result<()> {
         self.anvil.command("anvil_setNextBlockBaseFeePerGas", json!(["0x3b9aca00"])).await?;
         self.anvil.set_next_timestamp(self.head.timestamp + 1).await?;
-        self.node.mine().await?;
+        self.node.mine().await
+    }
+
+    /// Takes note of the node's head.
+    pub(super) async fn see_head(&mut self) -> Result<()> {
         self.head = self.node.head().await?;
         Ok(())
     }

@@ -507,7 +507,7 @@ async fn a_batch_is_one_transaction_and_is_taken_apart_around_a_poisoned_unit() 
     let stage = Stage::new(&[500, 70, 9]);
     let mut executor = stage.executor();
     let plan = stage.offered_plan();
-    let executed = executor.execute(&stage.head(), EpisodeId(1), &plan).await.unwrap();
+    let executed = executor.execute(&stage.head(), "distress", &plan).await.unwrap();
     assert_eq!(executed.sent.iter().map(|sent| sent.actions.len()).collect::<Vec<_>>(), [3]);
     stage.chain(ChainState::mine);
     assert!([1, 2, 3].iter().all(|id| stage.debt(*id).is_zero()));
@@ -516,7 +516,7 @@ async fn a_batch_is_one_transaction_and_is_taken_apart_around_a_poisoned_unit() 
     stage.chain(|chain| chain.venue.poisoned.insert(unit(2)));
     let mut executor = stage.executor();
     let plan = stage.offered_plan();
-    let executed = executor.execute(&stage.head(), EpisodeId(1), &plan).await.unwrap();
+    let executed = executor.execute(&stage.head(), "distress", &plan).await.unwrap();
     assert_eq!(executed.sent.iter().map(|sent| sent.actions.len()).collect::<Vec<_>>(), [1, 1]);
     assert_eq!(stage.reasons(2), ["poisoned"]);
     stage.chain(ChainState::mine);

@@ -293,11 +293,18 @@ impl JournalPort for FakeJournal {
     async fn insert_plan(
         &self,
         _: DeploymentId,
-        _: EpisodeId,
         plan: &BalancedPlan,
+        _: &str,
         dry_run: bool,
-    ) -> Answer<(PlanId, Vec<ActionId>)> {
-        self.write(|journal| journal.insert_plan(plan, dry_run))
+    ) -> Answer<(EpisodeId, PlanId, Vec<ActionId>)> {
+        self.write(|journal| {
+            let (plan, actions) = journal.insert_plan(plan, dry_run)?;
+            Ok((EpisodeId(1), plan, actions))
+        })
+    }
+
+    async fn keep_decision(&self, _: PlanId, _: &BalancedPlan) -> Answer<()> {
+        self.write(|_| Ok(()))
     }
 
     async fn set_action_status(

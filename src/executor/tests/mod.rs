@@ -36,7 +36,7 @@ use super::{
 };
 use crate::{
     alerts::{AlertKind, RecordingSink},
-    journal::{ActionStatus, DeploymentId, EpisodeId, Tenure},
+    journal::{ActionStatus, DeploymentId, Tenure},
     protocols::Adapter,
     recovery::{
         BalancedPlan, Batch, DistressedUnit, FundState, Intent, IntentKind, Mode, Offered, Policy, Purse, Reservations,
@@ -275,7 +275,8 @@ impl Stage {
         let head = self.head();
         let settled = executor.settle(&head).await?;
         let plan = self.plan(&executor.reservations(&head));
-        let executed = executor.execute(&head, EpisodeId(1), &plan).await?;
+        let executed = executor.execute(&head, "distress", &plan).await?;
+        executor.look_ahead(&head).await;
         Ok((settled, executed))
     }
 

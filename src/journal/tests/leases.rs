@@ -71,18 +71,11 @@ async fn whoever_lost_the_lease_writes_no_cache_no_plan_and_no_signed_bytes() {
     assert_conflict(stale.commit_cache(fixture.deployment, &block(11), &Delta::default()).await);
     assert_conflict(stale.reset_cache(fixture.deployment).await);
     fresh.commit_cache(fixture.deployment, &block(11), &Delta::default()).await.unwrap();
-    let (steps, episode) = ([step(2, Tier::InsuranceFund, 5)], fixture.episode().await);
+    let steps = [step(2, Tier::InsuranceFund, 5)];
     let ledger = ledger_of(&steps);
-    let content = PlanContent {
-        segment: SEGMENT,
-        block: &block(10),
-        steps: &steps,
-        ledger: &ledger,
-        notes: &[],
-        decision: None,
-        outlays: &[],
-    };
-    assert_conflict(stale.insert_plan_content(fixture.deployment, episode, &content, false).await);
-    fresh.insert_plan_content(fixture.deployment, episode, &content, false).await.unwrap();
+    let content =
+        PlanContent { segment: SEGMENT, block: &block(10), steps: &steps, ledger: &ledger, notes: &[], outlays: &[] };
+    assert_conflict(stale.insert_plan_content(fixture.deployment, &content, "distress", false).await);
+    fresh.insert_plan_content(fixture.deployment, &content, "distress", false).await.unwrap();
     assert_eq!(fixture.unsettled().await[0].attempts.len(), 2, "what the stale one wanted is not there");
 }

@@ -41,18 +41,11 @@ impl Fixture {
     }
 
     async fn try_plan(&self, steps: &[Step], dry_run: bool) -> Result<(PlanId, Vec<ActionId>)> {
-        let episode = self.episode().await;
         let ledger = ledger_of(steps);
-        let content = PlanContent {
-            segment: SEGMENT,
-            block: &block(10),
-            steps,
-            ledger: &ledger,
-            notes: &[],
-            decision: None,
-            outlays: &[],
-        };
-        self.journal.insert_plan_content(self.deployment, episode, &content, dry_run).await
+        let content =
+            PlanContent { segment: SEGMENT, block: &block(10), steps, ledger: &ledger, notes: &[], outlays: &[] };
+        let inserted = self.journal.insert_plan_content(self.deployment, &content, "a unit is bankrupt", dry_run).await;
+        inserted.map(|(_, plan, actions)| (plan, actions))
     }
 
     async fn plan(&self, steps: &[Step]) -> Vec<ActionId> {

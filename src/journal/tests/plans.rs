@@ -38,7 +38,6 @@ async fn a_plan_is_written_step_by_step_in_order() {
 #[tokio::test]
 async fn books_that_do_not_balance_by_one_unit_are_refused() {
     let fixture = Fixture::new().await;
-    let episode = fixture.episode().await;
     let steps = [step(1, Tier::Liquidate, 10)];
     let good = ledger_of(&steps);
     let one = U256::from(1);
@@ -49,16 +48,9 @@ async fn books_that_do_not_balance_by_one_unit_are_refused() {
         Ledger { absorbed: [(Tier::Liquidate, U256::MAX), (Tier::InsuranceFund, one)].into(), ..good.clone() },
     ];
     for ledger in &tampered {
-        let content = PlanContent {
-            segment: SEGMENT,
-            block: &block(10),
-            steps: &steps,
-            ledger,
-            notes: &[],
-            decision: None,
-            outlays: &[],
-        };
-        assert_conflict(fixture.journal.insert_plan_content(fixture.deployment, episode, &content, false).await);
+        let content =
+            PlanContent { segment: SEGMENT, block: &block(10), steps: &steps, ledger, notes: &[], outlays: &[] };
+        assert_conflict(fixture.journal.insert_plan_content(fixture.deployment, &content, "distress", false).await);
     }
     let none = fixture.journal.list_actions(&ActionFilter { limit: 1, ..Default::default() }).await.unwrap();
     assert_eq!(none, []);
@@ -117,9 +109,12 @@ async fn a_plan_is_read_with_what_it_was_made_from() {
     for decision in [Some(&decision), None] {
         let notes = &["left undone".to_owned()];
         let at = &block(10);
-        let content =
-            PlanContent { segment: SEGMENT, block: at, steps: &steps, ledger: &ledger, notes, decision, outlays: &[] };
-        let (id, _) = journal.insert_plan_content(fixture.deployment, episode, &content, true).await.unwrap();
+        let content = PlanContent { segment: SEGMENT, block: at, steps: &steps, ledger: &ledger, notes, outlays: &[] };
+        let (under, id, _) = journal.insert_plan_content(fixture.deployment, &content, "distress", true).await.unwrap();
+        assert_eq!(under, episode);
+        if let Some(decision) = decision {
+            journal.keep_decision(id, decision).await.unwrap();
+        }
         journal.abandon_unsigned(fixture.deployment, "made again", 10).await.unwrap();
         let kept = journal.kept_plans(episode).await.unwrap().pop().unwrap();
         assert_eq!((kept.id, kept.block, kept.segment), (id, 10, SEGMENT));
@@ -130,27 +125,31 @@ async fn a_plan_is_read_with_what_it_was_made_from() {
 }
 
 #[tokio::test]
-async fn a_plan_needs_the_open_episode_of_its_segment() {
+async fn a_plan_stands_under_its_segments_open_episode_or_opens_one() {
     let fixture = Fixture::new().await;
     let Fixture { journal, deployment, .. } = &fixture;
-    let episode = fixture.episode().await;
-    let steps = [step(1, Tier::Liquidate, 1)];
-    let ledger = ledger_of(&steps);
-    let content = PlanContent {
-        segment: SegmentId(2),
-        block: &block(10),
-        steps: &steps,
-        ledger: &ledger,
-        notes: &[],
-        decision: None,
-        outlays: &[],
-    };
-    assert_conflict(journal.insert_plan_content(*deployment, episode, &content, false).await);
-    let content = PlanContent { segment: SEGMENT, ..content };
+    let standing = fixture.episode().await;
     let other = journal.register_deployment(&name("other"), CHAIN, "perps", &serde_json::Value::Null).await.unwrap();
-    assert_conflict(journal.insert_plan_content(other, episode, &content, false).await);
-    journal.close_episode(episode, &block(11), &serde_json::json!({})).await.unwrap();
-    assert_conflict(journal.insert_plan_content(*deployment, episode, &content, false).await);
+    let insert = async |deployment, segment, steps: &[Step]| {
+        let ledger = ledger_of(steps);
+        let content = PlanContent { segment, block: &block(10), steps, ledger: &ledger, notes: &[], outlays: &[] };
+        journal.insert_plan_content(deployment, &content, "nul \0", false).await
+    };
+    let one = |id| [step(id, Tier::Liquidate, 1)];
+    let (under, ..) = insert(*deployment, SEGMENT, &one(1)).await.unwrap();
+    assert_eq!(under, standing);
+    assert_conflict(insert(*deployment, SEGMENT, &one(1)).await.map(drop));
+    let (elsewhere, ..) = insert(*deployment, SegmentId(2), &one(2)).await.unwrap();
+    let (of_other, ..) = insert(other, SEGMENT, &one(1)).await.unwrap();
+    assert_eq!(journal.open_episodes(other).await.unwrap(), [(of_other, SEGMENT, 10)]);
+    // A plan that is refused opens nothing.
+    journal.close_episode(standing, &block(11), &serde_json::json!({})).await.unwrap();
+    assert_conflict(insert(*deployment, SEGMENT, &one(1)).await.map(drop));
+    assert_eq!(journal.open_episodes(*deployment).await.unwrap(), [(elsewhere, SegmentId(2), 10)]);
+    let (next, _, actions) = insert(*deployment, SEGMENT, &one(3)).await.unwrap();
+    assert!(next != standing && actions.len() == 1);
+    let (_, _, none) = insert(*deployment, SEGMENT, &[]).await.unwrap();
+    assert_eq!(none, []);
 }
 
 #[tokio::test]
@@ -228,7 +227,6 @@ async fn listings_filter_and_stop() {
 #[tokio::test]
 async fn the_budget_counts_what_was_signed_within_its_window() {
     let fixture = Fixture::new().await;
-    let episode = fixture.episode().await;
     let steps = [step(1, Tier::Liquidate, 10), step(2, Tier::Liquidate, 10)];
     let outlays = [U256::from(300), U256::from(5)];
     let ledger = ledger_of(&steps);
@@ -238,11 +236,10 @@ async fn the_budget_counts_what_was_signed_within_its_window() {
         steps: &steps,
         ledger: &ledger,
         notes: &[],
-        decision: None,
         outlays: &outlays,
     };
-    let planned = fixture.journal.insert_plan_content(fixture.deployment, episode, &content, false).await;
-    let (_, actions) = planned.unwrap();
+    let planned = fixture.journal.insert_plan_content(fixture.deployment, &content, "distress", false).await;
+    let (.., actions) = planned.unwrap();
     let since = |seconds| chrono::Utc::now() - chrono::TimeDelta::seconds(seconds);
     let spent = |since| fixture.journal.outlay_wei_since(fixture.deployment, since);
     assert_eq!(spent(since(60)).await.unwrap(), U256::ZERO, "nothing is signed yet");

@@ -108,11 +108,19 @@ impl JournalPort for SimJournal {
     async fn insert_plan(
         &self,
         _: DeploymentId,
-        _: EpisodeId,
         plan: &BalancedPlan,
+        _: &str,
         dry_run: bool,
-    ) -> Answer<(PlanId, Vec<ActionId>)> {
-        self.fenced("insert_plan", |world| world.tables.executor.insert_plan(plan, dry_run)).await
+    ) -> Answer<(EpisodeId, PlanId, Vec<ActionId>)> {
+        self.fenced("insert_plan", |world| {
+            let (id, actions) = world.tables.executor.insert_plan(plan, dry_run)?;
+            Ok((world.tables.open_episode(plan.segment()), id, actions))
+        })
+        .await
+    }
+
+    async fn keep_decision(&self, _: PlanId, _: &BalancedPlan) -> Answer<()> {
+        self.transact("keep_decision", |_| Ok(())).await
     }
 
     async fn set_action_status(
@@ -208,16 +216,7 @@ impl PipelineJournal for SimJournal {
     }
 
     async fn open_episode(&self, _: DeploymentId, segment: SegmentId, _: &BlockRef, _: &str) -> Answer<EpisodeId> {
-        self.transact("open_episode", |world| {
-            let episodes = &mut world.tables.episodes;
-            if let Some((id, _)) = episodes.iter().find(|(_, row)| **row == (true, segment)) {
-                return Ok(*id);
-            }
-            let id = EpisodeId(episodes.len() as i64 + 1);
-            episodes.insert(id, (true, segment));
-            Ok(id)
-        })
-        .await
+        self.transact("open_episode", |world| Ok(world.tables.open_episode(segment))).await
     }
 
     async fn open_episodes(&self, _: DeploymentId) -> Answer<Vec<(EpisodeId, SegmentId)>> {

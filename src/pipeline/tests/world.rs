@@ -44,6 +44,18 @@ pub(super) struct Tables {
     pub(super) episodes: BTreeMap<EpisodeId, (bool, SegmentId)>,
 }
 
+impl Tables {
+    /// The segment's open episode, or a new one.
+    pub(super) fn open_episode(&mut self, segment: SegmentId) -> EpisodeId {
+        if let Some((id, _)) = self.episodes.iter().find(|(_, row)| **row == (true, segment)) {
+            return *id;
+        }
+        let id = EpisodeId(self.episodes.len() as i64 + 1);
+        self.episodes.insert(id, (true, segment));
+        id
+    }
+}
+
 pub(super) struct World {
     pub(super) chain: Chain,
     pub(super) tables: Tables,
