@@ -160,7 +160,7 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         };
         let insert = self.parts.journal.insert_plan(self.deployment.id, plan, cause, dry_run);
         let (proven, lane, inserted) = tokio::join!(self.prove(head, plan, candidates), lane, insert);
-        let (episode, id, actions) = match inserted {
+        let (episode, _, actions) = match inserted {
             Ok(inserted) => inserted,
             Err(JournalError::Conflict(why)) => {
                 tracing::warn!(deployment = %self.deployment.name, segment = %plan.segment(), why, "plan overlaps open actions");
@@ -175,16 +175,11 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         proven.refused.splice(..0, unfit);
         let mut executed = Executed { episode: Some(episode), ..Executed::default() };
         let ready = self.sort_out(head, &actions, proven, &mut executed).await?;
-        let journal = self.parts.journal.clone();
-        let kept = journal.keep_decision(id, plan);
-        match lane {
-            _ if ready.is_empty() => kept.await?,
-            Ok(Some(lane)) => self.send_all(head, ready, lane, kept, &mut executed).await?,
-            Ok(None) => {
-                kept.await?;
-                self.end_dry_run(head, ready).await?;
+        if !ready.is_empty() {
+            match lane? {
+                Some(lane) => self.send_all(head, ready, lane, &mut executed).await?,
+                None => self.end_dry_run(head, ready).await?,
             }
-            Err(error) => return Err(error),
         }
         self.unswept = false;
         if dry_run {
@@ -282,26 +277,23 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         Ok(Candidate { range, steps, call, touches, parts: Vec::new() })
     }
 
-    /// Signs and sends in order, until something holds the lane. What the plan was decided from is written beside the first
-    /// signatures, and nothing is sent before.
+    /// Signs and sends in order, until something holds the lane.
     async fn send_all(
         &mut self,
         head: &BlockRef,
         mut ready: Vec<Ready>,
         (quote, start): (FeeQuote, LaneStart),
-        kept: impl Future<Output = Result<(), JournalError>>,
         executed: &mut Executed,
     ) -> Result<(), ExecutorError> {
         let fees = match fees::first(&quote, self.settings.fees.fee_cap_wei) {
             Ok(fees) => fees,
             Err(capped) => {
-                kept.await?;
                 self.raise(AlertKind::FeeCapReached, "", format!("nothing is sent: {capped}"));
                 let rest = ready.into_iter().flat_map(|one| one.actions).collect();
                 return self.hold_back(head, rest, &capped.to_string(), executed).await;
             }
         };
-        let (mut start, mut kept) = (Some(start), Some(kept));
+        let mut start = Some(start);
         while !ready.is_empty() {
             let later = ready.split_off(ready.len().min(WRITE_AHEAD_MAX));
             let start = match start.take() {
@@ -309,14 +301,7 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
                 None => self.lane_start().await?,
             };
             let ready_now = std::mem::replace(&mut ready, later);
-            let written = self.sign_and_journal(head, ready_now, fees, start);
-            let kept = async {
-                match kept.take() {
-                    Some(kept) => Ok(kept.await?),
-                    None => Ok(()),
-                }
-            };
-            let ((journalled, refusal), ()) = tokio::try_join!(written, kept)?;
+            let (journalled, refusal) = self.sign_and_journal(head, ready_now, fees, start).await?;
             let mut reason = refusal.map(|(refusal, unsigned)| {
                 let reason = refusal.to_string();
                 ready.splice(..0, unsigned);

@@ -51,7 +51,7 @@ pub trait ChainPort: Send + Sync {
 
 /// The journal, as the executor sees it. Every method is one transaction: all of it happened or none.
 #[expect(async_fn_in_trait, reason = "used with concrete types only: whether a future is Send follows from them")]
-pub trait JournalPort: Clone + Send + Sync {
+pub trait JournalPort: Send + Sync {
     /// Writes a plan and one action per step, under the segment's open episode or one that opens for this cause.
     async fn insert_plan(
         &self,
@@ -60,9 +60,6 @@ pub trait JournalPort: Clone + Send + Sync {
         cause: &str,
         dry_run: bool,
     ) -> Result<(EpisodeId, PlanId, Vec<ActionId>), JournalError>;
-
-    /// Writes down what a plan was decided from.
-    async fn keep_decision(&self, id: PlanId, plan: &BalancedPlan) -> Result<(), JournalError>;
 
     /// Moves actions that are not signed.
     async fn set_action_status(
@@ -169,13 +166,6 @@ impl JournalPort for Journal {
         dry_run: bool,
     ) -> Result<(EpisodeId, PlanId, Vec<ActionId>), JournalError> {
         Journal::insert_plan(self, deployment, plan, cause, dry_run).await
-    }
-
-    async fn keep_decision(&self, id: PlanId, plan: &BalancedPlan) -> Result<(), JournalError> {
-        match plan.decision() {
-            Some(decision) => Journal::keep_decision(self, id, decision).await,
-            None => Ok(()),
-        }
     }
 
     async fn set_action_status(

@@ -30,6 +30,7 @@ pub(super) struct PlanContent<'p> {
     pub(super) steps: &'p [Step],
     pub(super) ledger: &'p Ledger,
     pub(super) notes: &'p [String],
+    pub(super) decision: Option<&'p Decision>,
     /// Wei, by step; none where no budget is involved.
     pub(super) outlays: &'p [U256],
 }
@@ -49,25 +50,16 @@ impl Journal {
         dry_run: bool,
     ) -> Result<(EpisodeId, PlanId, Vec<ActionId>)> {
         let (block, steps, ledger) = (plan.block(), plan.steps(), plan.ledger());
-        let content =
-            PlanContent { segment: plan.segment(), block, steps, ledger, notes: plan.notes(), outlays: plan.outlays() };
+        let content = PlanContent {
+            segment: plan.segment(),
+            block,
+            steps,
+            ledger,
+            notes: plan.notes(),
+            decision: plan.decision(),
+            outlays: plan.outlays(),
+        };
         self.insert_plan_content(deployment, &content, cause, dry_run).await
-    }
-
-    /// Writes down what a plan was decided from, if it is not too much.
-    pub async fn keep_decision(&self, plan: PlanId, decision: &Decision) -> Result<()> {
-        if !is_kept(decision) {
-            return Ok(());
-        }
-        let decision = json_text("decision", decision)?;
-        in_statement!(self, "keep_decision", |connection| {
-            sqlx::query("-- keep_decision\nUPDATE plans SET decision = $2::text::jsonb WHERE id = $1")
-                .bind(plan.0)
-                .bind(&decision)
-                .execute(connection)
-                .await?;
-            Ok(())
-        })
     }
 
     /// Net outlay of the actions that were signed since, wei: what the budget has paid. An action that came to nothing
@@ -138,6 +130,8 @@ impl Journal {
         let absorbed = absorbed_total(plan.ledger)?;
         let ledger = json("ledger", plan.ledger)?;
         let block_number = bigint("block_number", plan.block.number)?;
+        let decision = plan.decision.filter(|decision| is_kept(decision));
+        let decision = decision.map(|decision| json_text("decision", decision)).transpose()?;
         let notes: Vec<_> = plan.notes.iter().map(|note| text(note)).collect();
         let actions = ActionColumns::of(plan.segment, plan.steps, plan.outlays)?;
         let (lease, epoch) = self.fence_binds()?;
@@ -151,8 +145,8 @@ impl Journal {
                 open_episode!(" FROM fence"),
                 "), plan AS (\
                  INSERT INTO plans (deployment_id, episode_id, segment_id, block_number, block_hash, shortfall, \
-                 absorbed, residual, ledger, dry_run, notes) \
-                 SELECT $1, id, $2, $3, $4, $6, $7, $8, $9, $10, $11 FROM episode RETURNING id, episode_id\
+                 absorbed, residual, ledger, dry_run, notes, decision) \
+                 SELECT $1, id, $2, $3, $4, $6, $7, $8, $9, $10, $11, $24::text::jsonb FROM episode RETURNING id, episode_id\
                  ), action AS (\
                  INSERT INTO actions (deployment_id, plan_id, dry_run, step_no, group_no, leads_group, subject, \
                  unit_key, tier, absorbs, why, step, outlay_wei, status_block) \
@@ -188,6 +182,7 @@ impl Journal {
             .bind(&actions.outlay_wei)
             .bind(lease)
             .bind(epoch)
+            .bind(&decision)
             .fetch_all(connection)
             .await?;
             inserted(&rows)

@@ -303,10 +303,6 @@ impl JournalPort for FakeJournal {
         })
     }
 
-    async fn keep_decision(&self, _: PlanId, _: &BalancedPlan) -> Answer<()> {
-        self.write(|_| Ok(()))
-    }
-
     async fn set_action_status(
         &self,
         actions: &[ActionId],

@@ -73,8 +73,15 @@ async fn whoever_lost_the_lease_writes_no_cache_no_plan_and_no_signed_bytes() {
     fresh.commit_cache(fixture.deployment, &block(11), &Delta::default()).await.unwrap();
     let steps = [step(2, Tier::InsuranceFund, 5)];
     let ledger = ledger_of(&steps);
-    let content =
-        PlanContent { segment: SEGMENT, block: &block(10), steps: &steps, ledger: &ledger, notes: &[], outlays: &[] };
+    let content = PlanContent {
+        segment: SEGMENT,
+        block: &block(10),
+        steps: &steps,
+        ledger: &ledger,
+        notes: &[],
+        decision: None,
+        outlays: &[],
+    };
     assert_conflict(stale.insert_plan_content(fixture.deployment, &content, "distress", false).await);
     fresh.insert_plan_content(fixture.deployment, &content, "distress", false).await.unwrap();
     assert_eq!(fixture.unsettled().await[0].attempts.len(), 2, "what the stale one wanted is not there");

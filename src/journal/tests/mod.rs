@@ -42,8 +42,15 @@ impl Fixture {
 
     async fn try_plan(&self, steps: &[Step], dry_run: bool) -> Result<(PlanId, Vec<ActionId>)> {
         let ledger = ledger_of(steps);
-        let content =
-            PlanContent { segment: SEGMENT, block: &block(10), steps, ledger: &ledger, notes: &[], outlays: &[] };
+        let content = PlanContent {
+            segment: SEGMENT,
+            block: &block(10),
+            steps,
+            ledger: &ledger,
+            notes: &[],
+            decision: None,
+            outlays: &[],
+        };
         let inserted = self.journal.insert_plan_content(self.deployment, &content, "a unit is bankrupt", dry_run).await;
         inserted.map(|(_, plan, actions)| (plan, actions))
     }

@@ -48,8 +48,15 @@ async fn books_that_do_not_balance_by_one_unit_are_refused() {
         Ledger { absorbed: [(Tier::Liquidate, U256::MAX), (Tier::InsuranceFund, one)].into(), ..good.clone() },
     ];
     for ledger in &tampered {
-        let content =
-            PlanContent { segment: SEGMENT, block: &block(10), steps: &steps, ledger, notes: &[], outlays: &[] };
+        let content = PlanContent {
+            segment: SEGMENT,
+            block: &block(10),
+            steps: &steps,
+            ledger,
+            notes: &[],
+            decision: None,
+            outlays: &[],
+        };
         assert_conflict(fixture.journal.insert_plan_content(fixture.deployment, &content, "distress", false).await);
     }
     let none = fixture.journal.list_actions(&ActionFilter { limit: 1, ..Default::default() }).await.unwrap();
@@ -109,12 +116,10 @@ async fn a_plan_is_read_with_what_it_was_made_from() {
     for decision in [Some(&decision), None] {
         let notes = &["left undone".to_owned()];
         let at = &block(10);
-        let content = PlanContent { segment: SEGMENT, block: at, steps: &steps, ledger: &ledger, notes, outlays: &[] };
+        let content =
+            PlanContent { segment: SEGMENT, block: at, steps: &steps, ledger: &ledger, notes, decision, outlays: &[] };
         let (under, id, _) = journal.insert_plan_content(fixture.deployment, &content, "distress", true).await.unwrap();
         assert_eq!(under, episode);
-        if let Some(decision) = decision {
-            journal.keep_decision(id, decision).await.unwrap();
-        }
         journal.abandon_unsigned(fixture.deployment, "made again", 10).await.unwrap();
         let kept = journal.kept_plans(episode).await.unwrap().pop().unwrap();
         assert_eq!((kept.id, kept.block, kept.segment), (id, 10, SEGMENT));
@@ -132,7 +137,15 @@ async fn a_plan_stands_under_its_segments_open_episode_or_opens_one() {
     let other = journal.register_deployment(&name("other"), CHAIN, "perps", &serde_json::Value::Null).await.unwrap();
     let insert = async |deployment, segment, steps: &[Step]| {
         let ledger = ledger_of(steps);
-        let content = PlanContent { segment, block: &block(10), steps, ledger: &ledger, notes: &[], outlays: &[] };
+        let content = PlanContent {
+            segment,
+            block: &block(10),
+            steps,
+            ledger: &ledger,
+            notes: &[],
+            decision: None,
+            outlays: &[],
+        };
         journal.insert_plan_content(deployment, &content, "nul \0", false).await
     };
     let one = |id| [step(id, Tier::Liquidate, 1)];
@@ -236,6 +249,7 @@ async fn the_budget_counts_what_was_signed_within_its_window() {
         steps: &steps,
         ledger: &ledger,
         notes: &[],
+        decision: None,
         outlays: &outlays,
     };
     let planned = fixture.journal.insert_plan_content(fixture.deployment, &content, "distress", false).await;

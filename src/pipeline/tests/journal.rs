@@ -119,10 +119,6 @@ impl JournalPort for SimJournal {
         .await
     }
 
-    async fn keep_decision(&self, _: PlanId, _: &BalancedPlan) -> Answer<()> {
-        self.transact("keep_decision", |_| Ok(())).await
-    }
-
     async fn set_action_status(
         &self,
         actions: &[ActionId],
