@@ -330,13 +330,17 @@ impl Rpc {
 
     /// One request to one node, once. Where there are several, a node is asked first which chain it follows.
     pub(super) async fn request_at(&self, index: usize, method: Method, params: &Value) -> Result<Value, RpcError> {
-        if self.pool.len() > 1 && method != Method::ChainId {
+        if method != Method::ChainId {
             self.admit(index).await?;
         }
         self.exchange(index, method, params).await
     }
 
-    async fn admit(&self, index: usize) -> Result<(), RpcError> {
+    /// Refuses a node of another chain, where there are several to be mixed up.
+    pub(super) async fn admit(&self, index: usize) -> Result<(), RpcError> {
+        if self.pool.len() == 1 {
+            return Ok(());
+        }
         let node = self.pool.node(index);
         let actual = match node.chain_id.get() {
             Some(known) => *known,
@@ -354,7 +358,7 @@ impl Rpc {
     }
 
     /// One request, once, under the timeout and counted, and what it says about the node.
-    async fn exchange(&self, index: usize, method: Method, params: &Value) -> Result<Value, RpcError> {
+    pub(super) async fn exchange(&self, index: usize, method: Method, params: &Value) -> Result<Value, RpcError> {
         let node = self.pool.node(index);
         let (result, asked_rest) = self.exchange_with(&node.client, method, params).await;
         match &result {

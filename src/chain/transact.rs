@@ -58,14 +58,15 @@ impl Rpc {
     }
 
     /// Hands signed bytes to every node, once to each, and gives back the first acceptance. Sending the same bytes again
-    /// later is safe; signing others is not, unless the outcome of these is known.
-    pub async fn send_raw(&self, raw: &[u8]) -> Result<B256, SendError> {
+    /// later is safe; signing others is not, unless the outcome of these is known. A node whose chain is not known yet is asked
+    /// for it first; what may not leave any more by then (`may_leave`) does not.
+    pub async fn send_raw(&self, raw: &[u8], may_leave: &(dyn Fn() -> bool + Sync)) -> Result<B256, SendError> {
         let params = json!([Bytes::copy_from_slice(raw)]);
         let preferred = self.pool.preferred();
         let mut outcomes: FuturesUnordered<_> = self
             .pool
             .usable()
-            .map(|index| self.send_raw_to(index, &params).map(move |outcome| (index, outcome)))
+            .map(|index| self.send_raw_to(index, &params, may_leave).map(move |outcome| (index, outcome)))
             .collect();
         let mut refusals = Vec::new();
         while let Some((index, outcome)) = outcomes.next().await {
@@ -84,8 +85,17 @@ impl Rpc {
         Err(first.unwrap_or_else(|| SendError::Rejected("no endpoint follows the configured chain".to_owned())))
     }
 
-    async fn send_raw_to(&self, index: usize, params: &Value) -> Result<B256, SendError> {
-        let answer = self.request_at(index, Method::SendRaw, params).await?;
+    async fn send_raw_to(
+        &self,
+        index: usize,
+        params: &Value,
+        may_leave: &(dyn Fn() -> bool + Sync),
+    ) -> Result<B256, SendError> {
+        self.admit(index).await?;
+        if !may_leave() {
+            return Err(SendError::Rejected("it may not leave any more".to_owned()));
+        }
+        let answer = self.exchange(index, Method::SendRaw, params).await?;
         // An answer that is no hash still came after the bytes were taken in.
         parse(Method::SendRaw, answer).map_err(SendError::Unknown)
     }

@@ -84,14 +84,16 @@ pub(super) struct LaneAhead {
     /// The head at that time.
     pub(super) block: u64,
     /// What gas cost.
-    pub(super) quote: FeeQuote,
-    /// Where the lane goes on.
-    pub(super) start: LaneStart,
+    quote: FeeQuote,
+    /// The journal's next nonce.
+    next: Option<u64>,
+    /// What the hour had cost, wei.
+    committed_wei: U256,
 }
 
 /// Where a signer's lane goes on.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct LaneStart {
+struct LaneStart {
     /// The next nonce.
     nonce: u64,
     /// What the hour has cost and what is in flight may still cost, wei.
@@ -153,9 +155,9 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         // The plan is written down while it is tried, and the lane looked up: nothing is signed before all three are done.
         let lane = async {
             match ahead {
-                Some(ahead) => Ok(Some((ahead.quote, ahead.start))),
-                None if dry_run => Ok(None),
-                None => self.lane().await.map(Some),
+                _ if dry_run => Ok(None),
+                Some(ahead) => self.lane_from(ahead).await.map(Some),
+                None => self.lane_from(self.ahead(head).await?).await.map(Some),
             }
         };
         let insert = self.parts.journal.insert_plan(self.deployment.id, plan, cause, dry_run);
@@ -203,10 +205,19 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         prove(&parts.chain, parts.adapter.as_ref(), &self.book, &parts.gate, head, candidates, limits).await
     }
 
-    /// What gas costs and where the lane goes on.
-    pub(super) async fn lane(&self) -> Result<(FeeQuote, LaneStart), ExecutorError> {
-        let (quote, start) = tokio::join!(self.parts.chain.fees(), self.lane_start());
-        Ok((quote?, start?))
+    /// What can be known of the lane before it is needed.
+    pub(super) async fn ahead(&self, head: &BlockRef) -> Result<LaneAhead, ExecutorError> {
+        let (chain_id, keeper) = (self.parts.gate.chain_id(), self.parts.gate.address());
+        let next = async { Ok(self.parts.journal.next_nonce(chain_id, keeper).await?) };
+        let fees = async { Ok(self.parts.chain.fees().await?) };
+        let (quote, next, committed_wei) = tokio::try_join!(fees, next, self.committed_wei(None))?;
+        Ok(LaneAhead { block: head.number, quote, next, committed_wei })
+    }
+
+    /// What gas costs and where the lane goes on, by what the journal said and the chain says now.
+    async fn lane_from(&self, ahead: LaneAhead) -> Result<(FeeQuote, LaneStart), ExecutorError> {
+        let nonce = self.nonce_from(ahead.next).await?;
+        Ok((ahead.quote, LaneStart { nonce, committed_wei: ahead.committed_wei }))
     }
 
     /// Writes down what the proof refused and what must wait, and answers what is left, as far as it fits the block.
@@ -425,17 +436,16 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
     }
 
     /// Where the next signatures begin.
-    pub(super) async fn lane_start(&self) -> Result<LaneStart, ExecutorError> {
-        let (nonce, committed_wei) = tokio::try_join!(self.next_nonce(), self.committed_wei(None))?;
+    async fn lane_start(&self) -> Result<LaneStart, ExecutorError> {
+        let (chain_id, keeper) = (self.parts.gate.chain_id(), self.parts.gate.address());
+        let nonce = async { self.nonce_from(self.parts.journal.next_nonce(chain_id, keeper).await?).await };
+        let (nonce, committed_wei) = tokio::try_join!(nonce, self.committed_wei(None))?;
         Ok(LaneStart { nonce, committed_wei })
     }
 
     /// The nonce after everything the journal holds and everything the chain has. There is no other counter.
-    async fn next_nonce(&self) -> Result<u64, ExecutorError> {
-        let (chain_id, keeper) = (self.parts.gate.chain_id(), self.parts.gate.address());
-        let (journal, chain) =
-            tokio::join!(self.parts.journal.next_nonce(chain_id, keeper), self.parts.chain.nonce(keeper));
-        let (journal, chain) = (journal?, chain?);
+    async fn nonce_from(&self, journal: Option<u64>) -> Result<u64, ExecutorError> {
+        let chain = self.parts.chain.nonce(self.parts.gate.address()).await?;
         match journal {
             Some(journal) if chain > journal => {
                 tracing::error!(deployment = %self.deployment.name, journal, chain, "keeper's key was used by somebody else");

@@ -323,7 +323,7 @@ impl Gate {
                 None => {}
             }
         }
-        Ok(chain.send_raw(transaction).await)
+        Ok(chain.send_raw(transaction, &|| self.open().is_ok()).await)
     }
 
     fn is_cancel(&self, request: &Request) -> bool {

@@ -189,8 +189,7 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         self.watch_balance().await;
         self.lane_ahead = None;
         if self.is_idle() && !self.parts.gate.dry_run() {
-            let lane = self.lane().await.ok();
-            self.lane_ahead = lane.map(|(quote, start)| LaneAhead { block: head.number, quote, start });
+            self.lane_ahead = self.ahead(head).await.ok();
         }
     }
 

@@ -33,8 +33,13 @@ pub trait ChainPort: Send + Sync {
     /// Runs calls in order in one block on top of `at`, each seeing the earlier ones.
     async fn simulate(&self, from: Address, calls: &[Call], at: &BlockRef) -> Result<Vec<SimulatedCall>, RpcError>;
 
-    /// Sends signed bytes. Takes nothing but what the gate let through and the journal holds.
-    async fn send_raw(&self, transaction: &Journalled) -> Result<B256, SendError>;
+    /// Sends signed bytes. Takes nothing but what the gate let through and the journal holds, and asks once more whether it may
+    /// leave where something had to be waited for.
+    async fn send_raw(
+        &self,
+        transaction: &Journalled,
+        may_leave: &(dyn Fn() -> bool + Sync),
+    ) -> Result<B256, SendError>;
 
     /// Hands the same to a relay that shows it to builders alone; `None` where there is none.
     async fn send_private(&self, transaction: &Journalled) -> Option<Result<B256, SendError>>;
@@ -136,8 +141,12 @@ impl ChainPort for Rpc {
         Rpc::simulate(self, from, calls, at).await
     }
 
-    async fn send_raw(&self, transaction: &Journalled) -> Result<B256, SendError> {
-        Rpc::send_raw(self, transaction.raw()).await
+    async fn send_raw(
+        &self,
+        transaction: &Journalled,
+        may_leave: &(dyn Fn() -> bool + Sync),
+    ) -> Result<B256, SendError> {
+        Rpc::send_raw(self, transaction.raw(), may_leave).await
     }
 
     async fn send_private(&self, transaction: &Journalled) -> Option<Result<B256, SendError>> {

@@ -173,16 +173,16 @@ async fn a_broadcast_is_taken_or_refused_for_a_reason() {
     assert!(fee.base_fee_wei > 0 && fee.priority_fee_wei > 0);
     let enough = fee.base_fee_wei * 2;
 
-    let poor = rpc.send_raw(&transfer(&signer, 0, enough, one)).await.unwrap_err();
+    let poor = rpc.send_raw(&transfer(&signer, 0, enough, one), &|| true).await.unwrap_err();
     assert!(matches!(poor, SendError::InsufficientFunds(_)), "{poor}");
     chain.anvil.set_balance(signer.address(), U256::from(10).pow(U256::from(18))).await.unwrap();
 
     let raw = transfer(&signer, 0, enough, one);
-    let hash = rpc.send_raw(&raw).await.unwrap();
+    let hash = rpc.send_raw(&raw, &|| true).await.unwrap();
     assert!(rpc.transaction_known(hash).await.unwrap());
     assert_eq!(rpc.receipt(hash).await.unwrap(), None);
-    assert_eq!(rpc.send_raw(&raw).await, Err(SendError::AlreadyKnown));
-    let same_fee = rpc.send_raw(&transfer(&signer, 0, enough, U256::from(2))).await.unwrap_err();
+    assert_eq!(rpc.send_raw(&raw, &|| true).await, Err(SendError::AlreadyKnown));
+    let same_fee = rpc.send_raw(&transfer(&signer, 0, enough, U256::from(2)), &|| true).await.unwrap_err();
     assert!(matches!(same_fee, SendError::Underpriced(_)), "{same_fee}");
     assert_eq!((rpc.nonce(signer.address(), false).await, rpc.nonce(signer.address(), true).await), (Ok(0), Ok(1)));
 
@@ -190,11 +190,11 @@ async fn a_broadcast_is_taken_or_refused_for_a_reason() {
     let (receipt, head) = (rpc.receipt(hash).await.unwrap().unwrap(), rpc.head().await.unwrap());
     assert_eq!((receipt.success, receipt.gas_used, receipt.block), (true, 21_000, (head.number, head.hash)));
     assert_eq!(rpc.nonce(signer.address(), false).await.unwrap(), 1);
-    let low = rpc.send_raw(&transfer(&signer, 0, enough * 2, U256::from(3))).await.unwrap_err();
+    let low = rpc.send_raw(&transfer(&signer, 0, enough * 2, U256::from(3)), &|| true).await.unwrap_err();
     assert_eq!(low, SendError::NonceTooLow);
-    let cheap = rpc.send_raw(&transfer(&signer, 1, 1, one)).await.unwrap_err();
+    let cheap = rpc.send_raw(&transfer(&signer, 1, 1, one), &|| true).await.unwrap_err();
     assert!(matches!(cheap, SendError::Underpriced(_)), "{cheap}");
-    let garbage = rpc.send_raw(&[2, 3]).await.unwrap_err();
+    let garbage = rpc.send_raw(&[2, 3], &|| true).await.unwrap_err();
     assert!(matches!(garbage, SendError::Rejected(_)), "{garbage}");
     assert!(!rpc.transaction_known(UNKNOWN).await.unwrap());
 }
@@ -264,7 +264,7 @@ async fn a_node_that_never_answers_costs_the_timeout_and_no_more() {
     let started = Instant::now();
     assert_eq!(rpc.head().await.unwrap_err(), RpcError::Timeout { method: "eth_getBlockByNumber" });
     assert!(started.elapsed() < Duration::from_secs(2));
-    let sent = rpc.send_raw(&[1]).await.unwrap_err();
+    let sent = rpc.send_raw(&[1], &|| true).await.unwrap_err();
     assert!(matches!(sent, SendError::Unknown(_)), "{sent}");
 }
 
@@ -276,7 +276,7 @@ async fn a_read_is_repeated_and_a_broadcast_is_not() {
     assert_eq!((count(&registry, "eth_chainId", "transport"), count(&registry, "eth_chainId", "ok")), (1, 1));
 
     let (url, registry) = (misbehaving(vec![Some(OVERLOADED)]).await, Registry::new());
-    let sent = impatient(&url, &registry).await.send_raw(&[1]).await.unwrap_err();
+    let sent = impatient(&url, &registry).await.send_raw(&[1], &|| true).await.unwrap_err();
     assert!(matches!(sent, SendError::Unknown(_)), "{sent}");
     assert_eq!(count(&registry, "eth_sendRawTransaction", "transport"), 1);
 }

@@ -190,13 +190,19 @@ async fn signed_bytes_go_to_every_node_and_one_acceptance_is_enough() {
     let broken = misbehaving(vec![Some(OVERLOADED)]).await;
     let rpc = connect(&of(&[&one.anvil.http_url(), &other.anvil.http_url(), &broken])).await;
     let raw = transfer(&signer, 0, 10_000_000_000, U256::from(1));
-    let hash = rpc.send_raw(&raw).await.unwrap();
+    // A pause while a node is asked which chain it follows is a pause.
+    let late = rpc.send_raw(&raw, &|| false).await.unwrap_err();
+    assert!(matches!(late, SendError::Unknown(_) | SendError::Rejected(_)), "{late}");
+    let hash = alloy::primitives::keccak256(&raw);
+    assert!(!one.rpc.transaction_known(hash).await.unwrap() && !other.rpc.transaction_known(hash).await.unwrap());
+
+    assert_eq!(rpc.send_raw(&raw, &|| true).await, Ok(hash));
     assert!(one.rpc.transaction_known(hash).await.unwrap() || other.rpc.transaction_known(hash).await.unwrap());
     // Again: one knows it, the other does now if it did not.
-    let again = rpc.send_raw(&raw).await;
+    let again = rpc.send_raw(&raw, &|| true).await;
     assert!(again == Ok(hash) || again == Err(SendError::AlreadyKnown), "{again:?}");
     // Refused by two; what the third did with it nobody knows.
-    let garbage = rpc.send_raw(&[2, 3]).await.unwrap_err();
+    let garbage = rpc.send_raw(&[2, 3], &|| true).await.unwrap_err();
     assert!(matches!(garbage, SendError::Unknown(_)), "{garbage}");
 }
 

@@ -274,7 +274,7 @@ impl ChainPort for FakeChain {
         })
     }
 
-    async fn send_raw(&self, transaction: &Journalled) -> Result<B256, SendError> {
+    async fn send_raw(&self, transaction: &Journalled, _: &(dyn Fn() -> bool + Sync)) -> Result<B256, SendError> {
         let mut world = self.0.lock().unwrap();
         if world.chain.dark || !world.fuse.before() {
             return Err(SendError::Unknown(timeout()));
