@@ -6,7 +6,7 @@
 //!
 //! Invariants: cache and checkpoint are stored in one transaction; a block is indexed only when all its logs were read
 //! with the filter that its own changes ask for; the cache is at most one pass ahead of a store that refuses it; a
-//! published block that left the chain is taken back before anything else is read.
+//! published block that left the chain is taken back before anything else is read; what is shown does not become lower.
 //! Must not: know a protocol, value anything, decide anything, or take an error for a fact about the chain.
 
 mod audit;
@@ -83,6 +83,8 @@ pub struct Indexer<S> {
     /// The checkpoint in the store.
     committed: Option<BlockRef>,
     snapshots: watch::Sender<Option<Arc<Snapshot>>>,
+    /// Height of the highest snapshot since the cache was begun.
+    shown_max: u64,
 }
 
 impl<S: CacheStore> Indexer<S> {
@@ -90,7 +92,7 @@ impl<S: CacheStore> Indexer<S> {
     pub fn new(rpc: Rpc, adapter: Arc<dyn Adapter>, store: S, settings: IndexerSettings, meter: IndexerMeter) -> Self {
         let snapshots = watch::Sender::new(None);
         let trail = Trail::new(settings.reorg_depth_max);
-        Self { rpc, adapter, store, settings, meter, trail, committed: None, snapshots }
+        Self { rpc, adapter, store, settings, meter, trail, committed: None, snapshots, shown_max: 0 }
     }
 
     /// The cache at the head after each pass that moved it; `None` before the first one and while everything is read
@@ -111,7 +113,7 @@ impl<S: CacheStore> Indexer<S> {
             Some(canonical) if canonical.hash == block.hash => {
                 tracing::info!(block = block.number, units = book.unit_count(), "cache restored");
                 self.trail.begin(block, book);
-                self.committed = Some(block);
+                (self.committed, self.shown_max) = (Some(block), block.number);
                 self.meter.indexed(block.number);
                 Ok(())
             }
@@ -207,9 +209,12 @@ impl<S: CacheStore> Indexer<S> {
         Ok(())
     }
 
-    /// Shows the cache to the later stages, if it is at the head.
-    fn publish(&self, head: &BlockRef) {
-        let Some(tip) = self.trail.tip().filter(|tip| tip.number >= head.number) else { return };
+    /// Shows the cache to the later stages, if it is at the head and not below what was shown before: a lower branch may be
+    /// that of a node which is behind, and what was final on the other one would be done again.
+    fn publish(&mut self, head: &BlockRef) {
+        let least = head.number.max(self.shown_max);
+        let Some(tip) = self.trail.tip().filter(|tip| tip.number >= least) else { return };
+        self.shown_max = tip.number;
         self.snapshots.send_if_modified(|current| {
             let moved = current.as_ref().is_none_or(|snapshot| snapshot.block != tip);
             if moved {
@@ -229,7 +234,7 @@ impl<S: CacheStore> Indexer<S> {
         self.snapshots.send_replace(None);
         self.store.reset().await.map_err(IndexError::Store)?;
         self.trail = Trail::new(self.settings.reorg_depth_max);
-        self.committed = None;
+        (self.committed, self.shown_max) = (None, 0);
         self.meter.resynced();
         Ok(())
     }
