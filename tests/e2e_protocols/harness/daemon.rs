@@ -134,13 +134,19 @@ impl Daemon {
         Ok(())
     }
 
-    /// The daemon's cache, which must be of this very block.
+    /// The daemon's cache, which must be of this very block. It is stored soon after it was acted on.
     pub(crate) async fn cache(&mut self, block: &BlockRef) -> Result<Snapshot> {
         self.must_act_on(block).await?;
         let row = self.journal.deployment_by_name(&self.name).await?.context("the deployment has no row")?;
-        let (at, book) = self.journal.load_cache(row.id).await?.context("there is no cache")?;
-        ensure!(at == *block, "the cache is of block {}, not {}", at.number, block.number);
-        Ok(Snapshot { block: at, book })
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let (at, book) = self.journal.load_cache(row.id).await?.context("there is no cache")?;
+            if at == *block {
+                return Ok(Snapshot { block: at, book });
+            }
+            ensure!(Instant::now() < deadline, "the cache is of block {}, not {}", at.number, block.number);
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     /// Asks it to stop and waits; it must end in order.
