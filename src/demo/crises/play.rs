@@ -130,7 +130,7 @@ impl<'w> Play<'w> {
         let (head, deadline) = (self.watch.block().number, Instant::now() + within);
         loop {
             self.daemon.check_alive()?;
-            if self.is_done_with(head).await {
+            if self.is_done_with(head).await && self.is_stored(head).await {
                 return Ok(());
             }
             if Instant::now() > deadline {
@@ -151,6 +151,18 @@ impl<'w> Play<'w> {
             }
         }
         false
+    }
+
+    /// Whether the stored caches are of this height: they are stored soon after they were acted on.
+    async fn is_stored(&self, block: u64) -> bool {
+        for name in self.deployments() {
+            let Ok(deployment) = self.deployment(name).await else { return false };
+            let cache = self.world.journal.load_cache(deployment).await;
+            if !cache.is_ok_and(|cache| cache.is_some_and(|(at, _)| at.number >= block)) {
+                return false;
+            }
+        }
+        true
     }
 
     /// Looks at the chain anew: after a reorganisation.
