@@ -39,6 +39,51 @@ impl Journal {
     }
 }
 
+/// All of it or nothing; nothing where the lease is not held or [`explain`] has an objection.
+const CREATE_TRANSACTIONS: &str = concat!(
+    "-- create_transactions\n\
+     WITH ",
+    fence!("$18", "$19"),
+    ", new AS (\
+     SELECT * FROM UNNEST($1::bigint[], $2::bigint[], $3::bytea[], $4::bigint[], $5::bytea[], $6::bytea[], \
+     $7::numeric[], $8::jsonb[], $9::bigint[], $10::bytea[], $11::bytea[], $12::bigint[], $13::numeric[], \
+     $14::numeric[], $15::bigint[]) WITH ORDINALITY \
+     AS n (deployment_id, chain_id, signer, nonce, to_address, data, value, touches, planned_block, hash, \
+     raw, gas_limit, max_fee_per_gas, max_priority_fee_per_gas, signed_block, number)\
+     ), carried AS (\
+     SELECT * FROM UNNEST($16::bigint[], $17::bigint[]) AS c (action_id, number)\
+     ), locked AS (\
+     SELECT id, deployment_id, plan_id, group_no, \
+     NOT dry_run AND status IN ('planned', 'simulated') AND transaction_id IS NULL AS free FROM actions \
+     WHERE (plan_id, group_no) IN (SELECT plan_id, group_no FROM actions WHERE id = ANY($16)) FOR UPDATE\
+     ), planned AS (\
+     SELECT number, min(l.plan_id) AS plan_id, count(DISTINCT l.group_no) AS groups, \
+     bool_and(free AND l.deployment_id = new.deployment_id) AND min(l.plan_id) = max(l.plan_id) AS good \
+     FROM carried c JOIN locked l ON l.id = c.action_id JOIN new USING (number) GROUP BY number\
+     ), agreed AS (\
+     SELECT 1 FROM fence WHERE (SELECT count(*) FROM locked) = cardinality($16) \
+     AND (SELECT count(*) FROM planned WHERE good) = (SELECT count(*) FROM new) \
+     AND (SELECT sum(groups) FROM planned) = (SELECT count(DISTINCT (plan_id, group_no)) FROM locked)\
+     ), transaction AS (\
+     INSERT INTO transactions (deployment_id, plan_id, chain_id, signer, nonce, to_address, data, value, touches, \
+     planned_block, status) \
+     SELECT deployment_id, plan_id, chain_id, signer, nonce, to_address, data, value, touches, planned_block, \
+     'signed' FROM agreed, new JOIN planned USING (number) ORDER BY number RETURNING id, chain_id, signer, nonce\
+     ), created AS (\
+     SELECT new.*, transaction.id FROM new JOIN transaction USING (chain_id, signer, nonce)\
+     ), attempt AS (\
+     INSERT INTO attempts (transaction_id, kind, hash, raw, gas_limit, max_fee_per_gas, \
+     max_priority_fee_per_gas, signed_block) \
+     SELECT id, 'first', hash, raw, gas_limit, max_fee_per_gas, max_priority_fee_per_gas, signed_block \
+     FROM created ORDER BY number RETURNING id, transaction_id\
+     ), moved AS (\
+     UPDATE actions a SET status = 'signed', transaction_id = created.id, status_block = created.signed_block, \
+     updated_at = now() \
+     FROM carried c JOIN created USING (number) WHERE a.id = c.action_id\
+     ) SELECT created.id, attempt.id AS attempt_id \
+     FROM created JOIN attempt ON attempt.transaction_id = created.id ORDER BY number"
+);
+
 /// New transactions by column.
 #[derive(Default)]
 struct Columns {
@@ -87,76 +132,33 @@ impl Columns {
         Ok(columns)
     }
 
-    /// Everything, or nothing where the lease is not held or [`explain`] has an objection.
     async fn insert(
         &self,
         connection: &mut PgConnection,
         (lease, epoch): (Option<&str>, Option<i64>),
     ) -> TxResult<Vec<(TransactionId, AttemptId)>> {
-        let rows = sqlx::query(concat!(
-            "-- create_transactions\n\
-             WITH ",
-            fence!("$18", "$19"),
-            ", new AS (\
-             SELECT * FROM UNNEST($1::bigint[], $2::bigint[], $3::bytea[], $4::bigint[], $5::bytea[], $6::bytea[], \
-             $7::numeric[], $8::jsonb[], $9::bigint[], $10::bytea[], $11::bytea[], $12::bigint[], $13::numeric[], \
-             $14::numeric[], $15::bigint[]) WITH ORDINALITY \
-             AS n (deployment_id, chain_id, signer, nonce, to_address, data, value, touches, planned_block, hash, \
-             raw, gas_limit, max_fee_per_gas, max_priority_fee_per_gas, signed_block, number)\
-             ), carried AS (\
-             SELECT * FROM UNNEST($16::bigint[], $17::bigint[]) AS c (action_id, number)\
-             ), locked AS (\
-             SELECT id, deployment_id, plan_id, group_no, \
-             NOT dry_run AND status IN ('planned', 'simulated') AND transaction_id IS NULL AS free FROM actions \
-             WHERE (plan_id, group_no) IN (SELECT plan_id, group_no FROM actions WHERE id = ANY($16)) FOR UPDATE\
-             ), planned AS (\
-             SELECT number, min(l.plan_id) AS plan_id, count(DISTINCT l.group_no) AS groups, \
-             bool_and(free AND l.deployment_id = new.deployment_id) AND min(l.plan_id) = max(l.plan_id) AS good \
-             FROM carried c JOIN locked l ON l.id = c.action_id JOIN new USING (number) GROUP BY number\
-             ), agreed AS (\
-             SELECT 1 FROM fence WHERE (SELECT count(*) FROM locked) = cardinality($16) \
-             AND (SELECT count(*) FROM planned WHERE good) = (SELECT count(*) FROM new) \
-             AND (SELECT sum(groups) FROM planned) = (SELECT count(DISTINCT (plan_id, group_no)) FROM locked)\
-             ), transaction AS (\
-             INSERT INTO transactions (deployment_id, plan_id, chain_id, signer, nonce, to_address, data, value, touches, \
-             planned_block, status) \
-             SELECT deployment_id, plan_id, chain_id, signer, nonce, to_address, data, value, touches, planned_block, \
-             'signed' FROM agreed, new JOIN planned USING (number) ORDER BY number RETURNING id, chain_id, signer, nonce\
-             ), created AS (\
-             SELECT new.*, transaction.id FROM new JOIN transaction USING (chain_id, signer, nonce)\
-             ), attempt AS (\
-             INSERT INTO attempts (transaction_id, kind, hash, raw, gas_limit, max_fee_per_gas, \
-             max_priority_fee_per_gas, signed_block) \
-             SELECT id, 'first', hash, raw, gas_limit, max_fee_per_gas, max_priority_fee_per_gas, signed_block \
-             FROM created ORDER BY number RETURNING id, transaction_id\
-             ), moved AS (\
-             UPDATE actions a SET status = 'signed', transaction_id = created.id, status_block = created.signed_block, \
-             updated_at = now() \
-             FROM carried c JOIN created USING (number) WHERE a.id = c.action_id\
-             ) SELECT created.id, attempt.id AS attempt_id \
-             FROM created JOIN attempt ON attempt.transaction_id = created.id ORDER BY number"
-        ))
-        .bind(&self.deployment_id)
-        .bind(&self.chain_id)
-        .bind(&self.signer)
-        .bind(&self.nonce)
-        .bind(&self.to_address)
-        .bind(&self.data)
-        .bind(&self.value)
-        .bind(&self.touches)
-        .bind(&self.planned_block)
-        .bind(&self.hash)
-        .bind(&self.raw)
-        .bind(&self.gas_limit)
-        .bind(&self.max_fee_per_gas)
-        .bind(&self.max_priority_fee_per_gas)
-        .bind(&self.signed_block)
-        .bind(&self.actions)
-        .bind(&self.carried_by)
-        .bind(lease)
-        .bind(epoch)
-        .fetch_all(connection)
-        .await?;
+        let rows = sqlx::query(CREATE_TRANSACTIONS)
+            .bind(&self.deployment_id)
+            .bind(&self.chain_id)
+            .bind(&self.signer)
+            .bind(&self.nonce)
+            .bind(&self.to_address)
+            .bind(&self.data)
+            .bind(&self.value)
+            .bind(&self.touches)
+            .bind(&self.planned_block)
+            .bind(&self.hash)
+            .bind(&self.raw)
+            .bind(&self.gas_limit)
+            .bind(&self.max_fee_per_gas)
+            .bind(&self.max_priority_fee_per_gas)
+            .bind(&self.signed_block)
+            .bind(&self.actions)
+            .bind(&self.carried_by)
+            .bind(lease)
+            .bind(epoch)
+            .fetch_all(connection)
+            .await?;
         rows.iter().map(|row| Ok((TransactionId(row.try_get("id")?), AttemptId(row.try_get("attempt_id")?)))).collect()
     }
 }
