@@ -13,7 +13,7 @@ use super::{
     leases::fence,
     session::in_statement,
     status::tier,
-    values::{amount, bigint, json, json_text, number, numeric, text},
+    values::{amount, as_json_text, bigint, json, number, numeric, text},
 };
 use crate::{
     recovery::{Action, BalancedPlan, Decision, Ledger, Step, Tier, TierUse},
@@ -131,7 +131,7 @@ impl Journal {
         let ledger = json("ledger", plan.ledger)?;
         let block_number = bigint("block_number", plan.block.number)?;
         let decision = plan.decision.filter(|decision| is_kept(decision));
-        let decision = decision.map(|decision| json_text("decision", decision)).transpose()?;
+        let decision = decision.map(|decision| as_json_text("decision", decision)).transpose()?;
         let notes: Vec<_> = plan.notes.iter().map(|note| text(note)).collect();
         let actions = ActionColumns::of(plan.segment, plan.steps, plan.outlays)?;
         let (lease, epoch) = self.fence_binds()?;

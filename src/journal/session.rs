@@ -4,7 +4,6 @@ use std::{ops::ControlFlow, str::FromStr, time::Duration};
 
 use sqlx::{
     Connection, Executor, Postgres, Transaction,
-    pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -69,11 +68,6 @@ impl Journal {
         self.pool.close().await;
     }
 
-    /// A connection for [`in_statement!`].
-    pub(super) async fn connection(&self) -> sqlx::Result<PoolConnection<Postgres>> {
-        self.pool.acquire().await
-    }
-
     /// Begins a transaction for [`in_tx!`]. A connection that broke while nobody used it fails here, where nothing is lost by
     /// taking another; the pool drops it.
     pub(super) async fn begin(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
@@ -126,7 +120,7 @@ macro_rules! in_statement {
         let mut race = $crate::journal::session::Race::new($name);
         loop {
             let attempt = async {
-                let mut pooled = $journal.connection().await?;
+                let mut pooled = $journal.pool.acquire().await?;
                 let $connection: &mut ::sqlx::PgConnection = &mut pooled;
                 $crate::journal::session::typed(async { $body }).await
             };

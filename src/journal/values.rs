@@ -111,7 +111,7 @@ pub(super) fn json(what: &'static str, value: &impl serde::Serialize) -> Result<
 }
 
 /// A value as JSON text, to be cast to JSONB: for large ones, which are not worth a tree.
-pub(super) fn json_text(what: &'static str, value: &impl serde::Serialize) -> Result<String> {
+pub(super) fn as_json_text(what: &'static str, value: &impl serde::Serialize) -> Result<String> {
     let text = serde_json::to_string(value).map_err(|error| JournalError::corrupt(what, error))?;
     // An escaped NUL, or an escaped backslash before these very letters.
     if text.contains("\\u0000") { Ok(json(what, value)?.to_string()) } else { Ok(text) }
