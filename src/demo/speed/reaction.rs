@@ -7,11 +7,11 @@ use alloy::{
     consensus::{SignableTransaction, TxEip1559, TxEnvelope},
     eips::eip2718::Encodable2718,
     network::TxSignerSync,
-    primitives::{TxKind, U64},
+    primitives::{TxKind, U64, hex},
     providers::{Provider, ProviderBuilder, WsConnect},
     signers::local::PrivateKeySigner,
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use futures_util::{Stream, StreamExt};
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ use super::{
     SpeedOptions,
     track::{MAINTENANCE_MARGIN_BPS, OPENING_PRICE, Track},
 };
-use crate::types::{B256, Bytes};
+use crate::types::{Address, B256, Bytes};
 
 /// Rounds that are played before any counts.
 const WARM_UP: usize = 10;
@@ -41,13 +41,15 @@ const SENT_WITHIN: Duration = Duration::from_secs(10);
 pub struct Reactions {
     /// From the node's word of the head to its word of the keeper's transaction.
     pub reacted: Vec<Duration>,
-    /// The bare requests: head, its logs, simulation, fees, nonce, broadcast until the node's word of it.
+    /// The bare requests, from the node's word of a head: head, its logs, simulation, fees, nonce, broadcast until the node's
+    /// word of it.
     pub bare: Vec<Duration>,
 }
 
-/// Plays so many rounds that count.
+/// Plays so many rounds of each kind that count. In every other round the daemon is held until the bare requests are done, so
+/// that they meet the same breach at as young a head, a node that was as silent before it, and nobody beside them.
 pub async fn reactions(options: &SpeedOptions, rounds: usize) -> Result<Reactions> {
-    let accounts = rounds + WARM_UP;
+    let accounts = 2 * (rounds + WARM_UP);
     let deposits: Vec<u128> =
         (0..accounts as u64).map(|number| u128::from(FIRST_DEPOSIT + number * DEPOSIT_STEP)).collect();
     let mut track = Track::lay(options, "reaction", &deposits, BLOCK_GAS, &json!({})).await?;
@@ -63,32 +65,59 @@ pub async fn reactions(options: &SpeedOptions, rounds: usize) -> Result<Reaction
     track.mine().await?;
     next(&mut heads).await?;
     track.until_scanned().await?;
-    for (round, deposit) in (0u64..).zip(&deposits) {
-        track.post(price_of_fall(u64::try_from(*deposit)?)).await?;
-        // The post itself is told of too.
-        next(&mut pending).await?;
-        tokio::time::sleep(SILENCE).await;
+    for (round, pair) in deposits.chunks(2).enumerate() {
+        breach(&track, pair[0], &mut pending).await?;
         let (mined, seen_at, sent) = tokio::join!(track.mine_unseen(), at(next(&mut heads)), at(next(&mut pending)));
         mined?;
-        track.see_head().await?;
         let ((_, seen_at), (hash, sent_at)) = (seen_at?, sent?);
-        track.until_scanned().await?;
         let call: Value = request(&eyes, "eth_getTransactionByHash", json!([hash])).await?;
-        let own = signed(&signer, round, &call)?;
-        let started = Instant::now();
-        bare(&eyes, &track, &call, &own).await?;
-        let (_, told_at) = at(next(&mut pending)).await?;
-        if round >= WARM_UP as u64 {
+        quieten(&mut track, &mut heads).await?;
+
+        let call = against(&call, track.people[2 * round], track.people[2 * round + 1])?;
+        let own = signed(&signer, round as u64, &call)?;
+        track.daemon.hold()?;
+        breach(&track, pair[1], &mut pending).await?;
+        let alone = async {
+            let (_, started_at) = at(next(&mut heads)).await?;
+            bare(&eyes, &track, &call, &own).await?;
+            let (_, told_at) = at(next(&mut pending)).await?;
+            anyhow::Ok(told_at - started_at)
+        };
+        let (mined, bare) = tokio::join!(track.mine_unseen(), alone);
+        track.daemon.go_on()?;
+        mined?;
+        let bare = bare?;
+        // The daemon's own, for the same account.
+        next(&mut pending).await?;
+        quieten(&mut track, &mut heads).await?;
+
+        if round >= WARM_UP {
             reactions.reacted.push(sent_at.saturating_duration_since(seen_at));
-            reactions.bare.push(told_at - started);
-        }
-        for _ in 0..QUIET_BLOCKS {
-            track.mine().await?;
-            next(&mut heads).await?;
-            track.until_scanned().await?;
+            reactions.bare.push(bare);
         }
     }
     Ok(reactions)
+}
+
+/// Has the price in the pool at which the account of this deposit falls, and then nothing said for a while.
+async fn breach(track: &Track, deposit: u128, pending: &mut (impl Stream<Item = B256> + Unpin)) -> Result<()> {
+    track.post(price_of_fall(u64::try_from(deposit)?)).await?;
+    // The post itself is told of too.
+    next(pending).await?;
+    tokio::time::sleep(SILENCE).await;
+    Ok(())
+}
+
+/// Takes note of the head and mines until all that was sent is final.
+async fn quieten<H>(track: &mut Track, heads: &mut (impl Stream<Item = H> + Unpin)) -> Result<()> {
+    track.see_head().await?;
+    track.until_scanned().await?;
+    for _ in 0..QUIET_BLOCKS {
+        track.mine().await?;
+        next(heads).await?;
+        track.until_scanned().await?;
+    }
+    Ok(())
 }
 
 /// The highest price, nearly, at which a lot bought at the opening price on this deposit is liquidatable.
@@ -101,16 +130,29 @@ fn price_of_fall(deposit: u64) -> u64 {
 async fn bare(eyes: &impl Provider, track: &Track, call: &Value, own: &Bytes) -> Result<()> {
     let head: Value = request(eyes, "eth_getBlockByNumber", json!(["latest", false])).await?;
     let filter = json!({ "blockHash": head["hash"], "address": track.emitters() });
-    let _: Value = request(eyes, "eth_getLogs", json!([filter])).await?;
+    let logs: Vec<Value> = request(eyes, "eth_getLogs", json!([filter])).await?;
     let tried = json!([{ "from": call["from"], "to": call["to"], "data": call["input"] }]);
-    let next = json!({ "number": U64::from(track.head.number + 1), "time": U64::from(track.head.timestamp + 1) });
+    // The head is the one that was mined since the track looked.
+    let next = json!({ "number": U64::from(track.head.number + 2), "time": U64::from(track.head.timestamp + 2) });
     let block = json!({ "blockOverrides": next, "calls": tried });
     let simulated = json!({ "blockStateCalls": [block], "validation": false, "traceTransfers": false });
-    let _: Value = request(eyes, "eth_simulateV1", json!([simulated, { "blockHash": head["hash"] }])).await?;
+    let said: Value = request(eyes, "eth_simulateV1", json!([simulated, { "blockHash": head["hash"] }])).await?;
     let _: Value = request(eyes, "eth_feeHistory", json!(["0xa", "latest", [50]])).await?;
     let _: Value = request(eyes, "eth_getTransactionCount", json!([call["from"], "latest"])).await?;
     let _: B256 = request(eyes, "eth_sendRawTransaction", json!([own])).await?;
+    ensure!(!logs.is_empty(), "the breach was not in the head's logs");
+    ensure!(said[0]["calls"][0]["status"] == "0x1", "what the daemon would send does not succeed: {said}");
     Ok(())
+}
+
+/// What was sent for one account, for another.
+fn against(call: &Value, one: Address, other: Address) -> Result<Value> {
+    let input = call["input"].as_str().context("calldata of what was sent")?;
+    let [one, other] = [one, other].map(hex::encode);
+    ensure!(input.contains(&one), "what was sent names no account that fell");
+    let mut call = call.clone();
+    call["input"] = input.replace(&one, &other).into();
+    Ok(call)
 }
 
 /// A transaction of a stranger's to itself with the same calldata and gas.
