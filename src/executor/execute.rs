@@ -160,7 +160,11 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
                 None => self.lane_from(self.ahead(head).await?).await.map(Some),
             }
         };
-        let insert = self.parts.journal.insert_plan(self.deployment.id, plan, cause, dry_run);
+        let insert = async {
+            // What the node is asked leaves first: it takes longer, and encoding a plan is work.
+            tokio::task::yield_now().await;
+            self.parts.journal.insert_plan(self.deployment.id, plan, cause, dry_run).await
+        };
         let (proven, lane, inserted) = tokio::join!(self.prove(head, plan, candidates), lane, insert);
         let (episode, _, actions) = match inserted {
             Ok(inserted) => inserted,

@@ -150,10 +150,9 @@ impl<J: PipelineJournal> ActLoop<J> {
         let mut short = BTreeSet::new();
         // What is due in a calm segment is done, and is no trouble that keeps an episode open.
         let is_due = |case: &SegmentCase| case.measures.is_due(head.number, case.fund.spendable);
-        for case in cases.values().filter(|case| troubled.contains(&case.segment) || is_due(case)) {
-            self.tell_wave(&head, case);
-            let found = self.repair(&head, case).await.with_context(|| format!("segment {}", case.segment))?;
-            short.extend(found);
+        for (segment, case) in cases.into_iter().filter(|(id, case)| troubled.contains(id) || is_due(case)) {
+            self.tell_wave(&head, &case);
+            short.extend(self.repair(&head, case).await.with_context(|| format!("segment {segment}"))?);
         }
         self.tell_shortages(short);
         for calm in self.troubled.difference(&troubled) {
@@ -269,17 +268,18 @@ impl<J: PipelineJournal> ActLoop<J> {
     }
 
     /// Plans and executes one segment's recovery; what was found short.
-    async fn repair(&mut self, head: &BlockRef, case: &SegmentCase) -> anyhow::Result<BTreeSet<Shortage>> {
+    async fn repair(&mut self, head: &BlockRef, case: SegmentCase) -> anyhow::Result<BTreeSet<Shortage>> {
         let segment = case.segment;
         self.concerns.state(AlertKind::PriceStale, segment, case.blocked.clone());
         let mut short: BTreeSet<Shortage> = case.offered.iter().flat_map(|offered| offered.shortages.clone()).collect();
+        let (cause, holes) = (cause(&case), open_holes(&case));
         let plan = match self.plan(head, case).await? {
             Ok(plan) => plan,
             Err(imbalance) => {
                 self.meter.planned(Planned::Imbalance);
                 let why = imbalance.to_string();
                 if self.is_news(segment, std::slice::from_ref(&why)) {
-                    self.refuse(head, case, open_holes(case), std::slice::from_ref(&why)).await?;
+                    self.refuse(head, segment, &cause, holes, std::slice::from_ref(&why)).await?;
                 }
                 self.concerns.state(AlertKind::PlanImbalance, segment, Some(why));
                 return Ok(short);
@@ -292,11 +292,10 @@ impl<J: PipelineJournal> ActLoop<J> {
         if plan.steps().is_empty() {
             self.meter.planned(Planned::NothingToDo);
             if news && !plan.ledger().residual.is_zero() {
-                self.refuse(head, case, plan.ledger().residual, plan.notes()).await?;
+                self.refuse(head, segment, &cause, plan.ledger().residual, plan.notes()).await?;
             }
             return Ok(short);
         }
-        let cause = cause(case);
         self.tier_memory.forget();
         let executed = self.executor.execute(head, &cause, &plan).await;
         let executed = self.episodes.or_look_again(executed).context("execute the plan")?;
@@ -334,17 +333,18 @@ impl<J: PipelineJournal> ActLoop<J> {
     async fn refuse(
         &mut self,
         head: &BlockRef,
-        case: &SegmentCase,
+        segment: SegmentId,
+        cause: &str,
         residual: U256,
         reasons: &[String],
     ) -> anyhow::Result<()> {
-        let episode = self.episodes.open(case.segment, head, &cause(case)).await?;
+        let episode = self.episodes.open(segment, head, cause).await?;
         self.journal.record_refusal(episode, head, residual, reasons).await.context("record a refusal")
     }
 
     /// The plan of one segment under the waterfall as it is configured now: from what its protocol offers, or composed
     /// from positions.
-    async fn plan(&mut self, head: &BlockRef, case: &SegmentCase) -> anyhow::Result<Result<BalancedPlan, Imbalance>> {
+    async fn plan(&mut self, head: &BlockRef, case: SegmentCase) -> anyhow::Result<Result<BalancedPlan, Imbalance>> {
         let waterfalls = Arc::clone(&self.waterfalls.borrow_and_update());
         let waterfall = waterfalls.of(case.segment);
         let reservations = self.reservations(head, case.segment, waterfall).await?;
@@ -358,7 +358,7 @@ impl<J: PipelineJournal> ActLoop<J> {
             keeper: self.executor.keeper(),
             settings: &self.settings.policy,
         };
-        let terms = source.of(case, offered, head).await?;
+        let terms = source.of(&case, offered, head).await?;
         Ok(decision(case, waterfall, Some(terms), reservations).decide())
     }
 
@@ -381,9 +381,9 @@ impl<J: PipelineJournal> ActLoop<J> {
 }
 
 /// All that a plan is made from.
-fn decision(case: &SegmentCase, waterfall: &Waterfall, terms: Option<Terms>, reservations: Reservations) -> Decision {
+fn decision(case: SegmentCase, waterfall: &Waterfall, terms: Option<Terms>, reservations: Reservations) -> Decision {
     let (tiers, adl_policy) = (waterfall.tiers.clone(), waterfall.adl_policy.name().to_owned());
-    Decision { case: case.clone(), tiers, adl_policy, terms, reservations }
+    Decision { case, tiers, adl_policy, terms, reservations }
 }
 
 /// The contracts are not what the adapter was written for: nothing may be decided until somebody looked.

@@ -4,14 +4,15 @@
 //! process of one build; what is written reads back as the same value.
 //! Must not: hold a plan.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BalancedPlan, Imbalance, Reservations, SegmentCase, Terms, TierSettings, adl_policy, plan_offered, plan_with,
-    state::Violation,
+    BalancedPlan, Imbalance, MarketCase, Reservations, SegmentCase, Terms, TierSettings, adl_policy, plan_offered,
+    plan_with, state::Violation,
 };
+use crate::types::MarketId;
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,11 +30,38 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// Decides, and leaves itself with the plan, so that both can be written down together.
+    /// Decides, and leaves with the plan what it was made from, so that both can be written down together: without those
+    /// who only stand by, where the same plan is made without them.
     pub fn decide(self) -> Result<BalancedPlan, Imbalance> {
         let mut plan = self.plan()?;
-        plan.decision = Some(Arc::new(self));
+        let narrow = self.without_bystanders();
+        let enough = narrow.plan().is_ok_and(|same| same == plan);
+        plan.decision = Some(Arc::new(if enough { narrow } else { self }));
         Ok(plan)
+    }
+
+    /// The same without the solvent units that no order is of, and without holders: what a plan is made from as long as nobody
+    /// pays for others and no margin is moved. They can be many times the rest.
+    fn without_bystanders(&self) -> Self {
+        let case = &self.case;
+        let orders = case.markets.values().flat_map(|market| market.buys.iter().chain(&market.sells));
+        let makers = orders.filter_map(|order| case.solvent.get_key_value(&order.maker));
+        let without_holders = |(id, market): (&MarketId, &MarketCase)| {
+            let MarketCase { buys, sells, margin_bounds, .. } = market;
+            let (buys, sells, margin_bounds) = (buys.clone(), sells.clone(), *margin_bounds);
+            (*id, MarketCase { buys, sells, margin_bounds, holders: BTreeMap::new(), ..*market })
+        };
+        let case = SegmentCase {
+            markets: case.markets.iter().map(without_holders).collect(),
+            distressed: case.distressed.clone(),
+            solvent: makers.map(|(key, unit)| (key.clone(), unit.clone())).collect(),
+            blocked: case.blocked.clone(),
+            measures: case.measures.clone(),
+            offered: case.offered.clone(),
+            ..*case
+        };
+        let (tiers, adl_policy) = (self.tiers.clone(), self.adl_policy.clone());
+        Self { case, tiers, adl_policy, terms: self.terms.clone(), reservations: self.reservations.clone() }
     }
 
     /// Decides.
