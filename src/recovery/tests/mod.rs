@@ -236,14 +236,11 @@ fn a_decision_that_was_written_down_and_read_back_decides_the_same() {
         assert_eq!(first, second, "seed {seed}");
         let decided = decision.clone().decide().unwrap();
         let kept = decided.decision().unwrap();
-        let whole = decided.steps().iter().any(|step| {
-            matches!(step.action, Action::Deleverage { .. } | Action::Socialise { .. } | Action::SetMargin { .. })
-        });
-        assert_eq!(kept.plan().unwrap().steps(), decided.steps(), "seed {seed}");
-        assert!(kept == &decision || !whole, "seed {seed}: who pays for others is part of what it was made from");
+        let again = serde_json::to_vec(&kept.plan().unwrap()).unwrap();
+        assert_eq!(again, first, "seed {seed}: what is kept decides the same");
         narrowed += usize::from(kept != &decision);
     }
-    assert!((20..380).contains(&narrowed), "{narrowed} decisions are kept without those who only stand by");
+    assert!(narrowed > 0, "no decision is kept without those who only stand by");
     let unknown = Decision { adl_policy: "none such".to_owned(), ..decision_of(1) };
     assert!(unknown.plan().unwrap_err().to_string().contains("none such"));
 }
