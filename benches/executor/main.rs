@@ -34,7 +34,7 @@ use crate::{
 /// The default of `scanner.at_risk_health_factor_bps`.
 const AT_RISK_BPS: u32 = 11_000;
 const SHARE: f64 = 0.01;
-const ROUNDS: usize = 50;
+const ROUNDS: usize = 100;
 const LOGS_PER_SECOND_MIN: f64 = 300_000.0;
 
 fn main() -> Result<()> {

@@ -20,7 +20,7 @@ use crate::{
     types::{BlockRef, SegmentId, U256},
 };
 
-/// A segment of more units than this is too much to write down with every plan.
+/// A decision of more units than this is too much to write down with every plan.
 const DECISION_UNITS_MAX: usize = 20_000;
 
 /// A plan as it is stored.

@@ -34,9 +34,9 @@ impl Decision {
     /// who only stand by, where the same plan is made without them.
     pub fn decide(self) -> Result<BalancedPlan, Imbalance> {
         let mut plan = self.plan()?;
-        let narrow = self.without_bystanders();
-        let enough = narrow.plan().is_ok_and(|same| same == plan);
-        plan.decision = Some(Arc::new(if enough { narrow } else { self }));
+        let narrow = (!self.case.solvent.is_empty()).then(|| self.without_bystanders());
+        let enough = narrow.filter(|narrow| narrow.plan().is_ok_and(|same| same == plan));
+        plan.decision = Some(Arc::new(enough.unwrap_or(self)));
         Ok(plan)
     }
 

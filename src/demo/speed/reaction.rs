@@ -23,7 +23,7 @@ use super::{
 use crate::types::{Address, B256, Bytes};
 
 /// Rounds that are played before any counts.
-const WARM_UP: usize = 5;
+const WARM_UP: usize = 10;
 const BLOCK_GAS: u64 = 30_000_000;
 /// Deposit of the first who falls, and what each has more than the one before.
 const FIRST_DEPOSIT: u64 = 1_010_000;
