@@ -355,3 +355,28 @@ async fn of_two_replicas_one_acts_and_the_other_takes_over_from_one_that_is_stop
     second.signal("-TERM");
     first.wait_for("the first to take over again", |d| is_ready_as(d, "holder")).await;
 }
+
+/// How many deployments a replica acts for; nothing while it is not ready.
+fn held(daemon: &Daemon) -> Option<usize> {
+    let (status, body) = daemon.get("/readyz")?;
+    (status == 200).then(|| body.matches("\"role\":\"holder\"").count())
+}
+
+#[tokio::test]
+async fn deployments_spread_to_a_replica_that_comes_later() {
+    let world = World::new().await;
+    let config = || {
+        let config = world.right_config().replace("[ops]", "lease_seconds = 2\n\n[ops]");
+        let (_, venue) = config.split_once("[deployments.venue]").expect("a deployment");
+        let other = format!("[deployments.venue]{venue}").replace("deployments.venue", "deployments.other");
+        format!("{config}\n{other}")
+    };
+    let first = Daemon::start(&world, &config());
+    first.wait_for("the first to act for both", |d| held(d) == Some(2)).await;
+    let second = Daemon::start(&world, &config());
+    second.wait_for("the second to act for one", |d| held(d) == Some(1)).await;
+    first.wait_for("the first to stand by for it", |d| held(d) == Some(1)).await;
+    assert_eq!(held(&second), Some(1));
+    second.signal("-KILL");
+    first.wait_for("the first to act for both again", |d| held(d) == Some(2)).await;
+}

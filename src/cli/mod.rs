@@ -8,6 +8,7 @@ mod actions;
 mod check;
 mod demo;
 mod episodes;
+mod events;
 mod faults;
 mod plan;
 mod replay;
@@ -48,6 +49,8 @@ enum Command {
     Config(ConfigArgs),
     /// Show what was decided and done, newest first.
     Actions(actions::ActionsArgs),
+    /// Show what happened between two moments, move by move.
+    Events(events::EventsArgs),
     /// Explain one account: cache, standing, findings, actions, attempts.
     Why(why::WhyArgs),
     /// Show what would be done now, or after a shock, and why; sends nothing.
@@ -141,6 +144,7 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Actions(args) => actions::actions(&args).await,
+        Command::Events(args) => events::events(&args).await,
         Command::Why(args) => why::why(&args).await,
         Command::Plan(args) => plan::plan(&args).await,
         Command::Scan(args) => scan::scan_now(&args).await,

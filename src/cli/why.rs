@@ -5,13 +5,14 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use clap::Args;
 
-use super::{ConfigArgs, actions::listing, episodes, table::table};
+use super::{ConfigArgs, actions::listing, episodes, events, table::table};
 use crate::{
     config::{Config, Deployment},
     journal::{Journal, UnitHistory},
     positions::Snapshot,
     protocols::{self, Adapter},
     run,
+    scanner::Standing,
     types::{DeploymentName, UnitKey},
 };
 
@@ -91,20 +92,7 @@ fn explanation(
             text += &format!("  market {market}, {kind}: quantity {}, quote {}\n", leg.quantity, leg.quote);
         }
         text += &match adapter.standing(snapshot, key, unit) {
-            Ok(standing) => format!(
-                "  equity {}, maintenance margin {}, surplus {}{}: {}\n",
-                standing.equity,
-                standing.maintenance_margin,
-                standing.surplus,
-                standing.health_factor_wad.map(|wad| format!(", health factor {wad} / 1e18")).unwrap_or_default(),
-                if standing.equity.is_negative() {
-                    "bankrupt"
-                } else if standing.surplus.is_negative() {
-                    "liquidatable"
-                } else {
-                    "not liquidatable"
-                }
-            ),
+            Ok(standing) => how_it_stands(&standing),
             Err(why) => format!("  cannot be valued: {why}\n"),
         };
     }
@@ -126,6 +114,10 @@ fn explanation(
     text += "\nactions, newest first\n";
     let actions: Vec<_> = history.actions.iter().map(|entry| entry.action.clone()).collect();
     text += &listing(&actions);
+    for entry in history.actions.iter().filter(|entry| !entry.events.is_empty()) {
+        text += &format!("\nmoves of action {}\n", entry.action.id);
+        text += &events::listing(&entry.events);
+    }
     for entry in history.actions.iter().filter(|entry| !entry.attempts.is_empty()) {
         text += &format!("\nattempts of action {}\n", entry.action.id);
         for attempt in &entry.attempts {
@@ -142,4 +134,22 @@ fn explanation(
         }
     }
     text + "\n"
+}
+
+fn how_it_stands(standing: &Standing) -> String {
+    let word = if standing.equity.is_negative() {
+        "bankrupt"
+    } else if standing.surplus.is_negative() {
+        "liquidatable"
+    } else {
+        "not liquidatable"
+    };
+    let health_factor = standing.health_factor_wad.map(|wad| format!(", health factor {wad} / 1e18"));
+    format!(
+        "  equity {}, maintenance margin {}, surplus {}{}: {word}\n",
+        standing.equity,
+        standing.maintenance_margin,
+        standing.surplus,
+        health_factor.unwrap_or_default()
+    )
 }

@@ -58,7 +58,7 @@ pub struct Database {
     pub connections_max: u32,
     /// How long a replica's lease of a deployment lasts, and so the longest until another takes over.
     pub lease_seconds: u64,
-    /// How long findings, resolved alerts and plans' inputs are kept; 0: for ever.
+    /// How long findings, resolved alerts, actions' events and plans' inputs are kept; 0: for ever.
     pub keep_days: u32,
 }
 

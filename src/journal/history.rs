@@ -7,10 +7,11 @@ use serde::Serialize;
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
 use super::{
-    ActionRow, DeploymentId, FindingRow, Journal, Result,
+    ActionEvent, ActionRow, DeploymentId, FindingRow, Journal, Result,
     actions::{ACTION_COLUMNS, action_row},
     attempts::{BroadcastOutcome, included_block},
     error::TxResult,
+    events::events_of,
     findings::findings_of,
     session::in_tx,
     values::{hash, number, wei},
@@ -26,11 +27,13 @@ pub struct UnitHistory {
     pub actions: Vec<ActionHistory>,
 }
 
-/// An action with every attempt of its transaction.
+/// An action with its moves and every attempt of its transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ActionHistory {
     /// The action.
     pub action: ActionRow,
+    /// Oldest first; those of months that are forgotten are not there.
+    pub events: Vec<ActionEvent>,
     /// Oldest first.
     pub attempts: Vec<AttemptRow>,
 }
@@ -77,9 +80,15 @@ impl Journal {
             let carriers: Vec<Option<i64>> =
                 rows.iter().map(|row| row.try_get("transaction_id")).collect::<sqlx::Result<_>>()?;
             let attempts = attempt_rows(tx, &carriers.iter().copied().flatten().collect::<Vec<_>>()).await?;
-            let actions = rows.iter().zip(carriers).map(|(row, carrier)| {
+            let ids: Vec<i64> = rows.iter().map(|row| row.try_get("id")).collect::<sqlx::Result<_>>()?;
+            let mut events: BTreeMap<i64, Vec<ActionEvent>> = BTreeMap::new();
+            for event in events_of(tx, &ids).await? {
+                events.entry(event.action.0).or_default().push(event);
+            }
+            let actions = rows.iter().zip(ids).zip(carriers).map(|((row, id), carrier)| {
                 let attempts = carrier.and_then(|id| attempts.get(&id)).cloned().unwrap_or_default();
-                Ok(ActionHistory { action: action_row(row)?, attempts })
+                let events = events.remove(&id).unwrap_or_default();
+                Ok(ActionHistory { action: action_row(row)?, events, attempts })
             });
             Ok(UnitHistory { findings, actions: actions.collect::<TxResult<_>>()? })
         })

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use super::{
     Journal, JournalError, Result,
     error::TxResult,
-    session::in_tx,
+    session::{in_statement, in_tx},
     values::{bigint, number},
 };
 use crate::types::DeploymentName;
@@ -87,26 +87,89 @@ macro_rules! fence {
 }
 pub(super) use fence;
 
+/// How many leases each holder has now.
+macro_rules! held {
+    () => {
+        "held AS (SELECT holder, count(*) AS leases FROM leases WHERE expires_at > clock_timestamp() GROUP BY holder)"
+    };
+}
+
+/// For how many fifths of a lease's time who asked for it counts as standing by: one ask may go missing.
+const STANDBY_FIFTHS: u32 = 2;
+
 impl Journal {
-    /// Takes a deployment's lease for this long; `None` while somebody, be it this holder, has it.
+    /// Takes a deployment's lease for this long; `None` while somebody, be it this holder, has it, or while somebody else
+    /// stands by for it who holds fewer leases. Whoever asks stands by from then on, for [`STANDBY_FIFTHS`] fifths of that time.
     pub async fn acquire_lease(&self, name: &DeploymentName, holder: &str, lasts: Duration) -> Result<Option<Lease>> {
         let seconds = lasts.as_secs_f64();
         in_tx!(self, "acquire_lease", |tx| {
-            let epoch: Option<i64> = sqlx::query_scalar(
+            sqlx::query(
                 "-- acquire_lease\n\
-                 INSERT INTO leases AS l (name, holder, epoch, expires_at) \
-                 VALUES ($1, $2, 1, clock_timestamp() + make_interval(secs => $3)) \
-                 ON CONFLICT (name) DO UPDATE \
-                 SET holder = excluded.holder, epoch = l.epoch + 1, expires_at = excluded.expires_at \
-                 WHERE l.expires_at <= clock_timestamp() RETURNING epoch",
+                 INSERT INTO standbys AS s (name, holder, expires_at) \
+                 VALUES ($1, $2, clock_timestamp() + make_interval(secs => $3)) \
+                 ON CONFLICT (name, holder) DO UPDATE SET expires_at = excluded.expires_at",
             )
             .bind(name.as_str())
             .bind(holder)
-            .bind(seconds)
-            .fetch_optional(tx)
+            .bind((lasts / 5 * STANDBY_FIFTHS).as_secs_f64())
+            .execute(&mut *tx)
             .await?;
+            let epoch: Option<i64> = sqlx::query_scalar(concat!(
+                "-- acquire_lease\n\
+                 WITH ",
+                held!(),
+                " INSERT INTO leases AS l (name, holder, epoch, expires_at) \
+                 SELECT $1, $2, 1, clock_timestamp() + make_interval(secs => $3) WHERE NOT EXISTS (\
+                 SELECT 1 FROM standbys s LEFT JOIN held USING (holder) \
+                 WHERE s.name = $1 AND s.expires_at > clock_timestamp() \
+                 AND COALESCE(held.leases, 0) < (SELECT COALESCE(max(leases), 0) FROM held WHERE holder = $2)) \
+                 ON CONFLICT (name) DO UPDATE \
+                 SET holder = excluded.holder, epoch = l.epoch + 1, expires_at = excluded.expires_at \
+                 WHERE l.expires_at <= clock_timestamp() RETURNING epoch",
+            ))
+            .bind(name.as_str())
+            .bind(holder)
+            .bind(seconds)
+            .fetch_optional(&mut *tx)
+            .await?;
+            if epoch.is_some() {
+                sqlx::query(
+                    "-- acquire_lease\n\
+                     DELETE FROM standbys WHERE name = $1 AND (holder = $2 OR expires_at <= clock_timestamp())",
+                )
+                .bind(name.as_str())
+                .bind(holder)
+                .execute(tx)
+                .await?;
+            }
             let epoch = epoch.map(|epoch| number("epoch", epoch)).transpose()?;
             Ok(epoch.map(|epoch| Lease { name: name.clone(), holder: holder.to_owned(), epoch }))
+        })
+    }
+
+    /// Whether this lease is the one that its holder should give up now, so that deployments are spread: somebody stands by
+    /// for it who holds two fewer or more, its deployment has no open episode, and no lease that anybody stands by for is
+    /// free. Of several such leases it is the first by name.
+    pub async fn should_give_up(&self, lease: &Lease) -> Result<bool> {
+        in_statement!(self, "should_give_up", |connection| {
+            let first: Option<String> = sqlx::query_scalar(concat!(
+                "-- should_give_up\n\
+                 WITH ",
+                held!(),
+                ", standby AS (SELECT * FROM standbys WHERE expires_at > clock_timestamp()) \
+                 SELECT min(l.name) FROM leases l JOIN held h USING (holder) \
+                 JOIN standby s ON s.name = l.name LEFT JOIN held other ON other.holder = s.holder \
+                 WHERE l.holder = $1 AND l.expires_at > clock_timestamp() \
+                 AND COALESCE(other.leases, 0) + 2 <= h.leases \
+                 AND NOT EXISTS (SELECT 1 FROM episodes e JOIN deployments d ON d.id = e.deployment_id \
+                 WHERE d.name = l.name AND e.closed_at IS NULL) \
+                 AND NOT EXISTS (SELECT 1 FROM standby JOIN leases free USING (name) \
+                 WHERE free.expires_at <= clock_timestamp())",
+            ))
+            .bind(&lease.holder)
+            .fetch_one(connection)
+            .await?;
+            Ok(first.as_deref() == Some(lease.name.as_str()))
         })
     }
 

@@ -19,6 +19,7 @@ mod decisions;
 mod deployments;
 mod episodes;
 mod error;
+mod events;
 mod findings;
 mod first;
 mod history;
@@ -43,6 +44,7 @@ pub use attempts::{AttemptKind, BroadcastOutcome, IncludedReceipt, NewAttempt, S
 pub use decisions::KeptPlan;
 pub use deployments::DeploymentRow;
 pub use error::{ErrorClass, JournalError};
+pub use events::{ActionEvent, EventFilter};
 pub use findings::{FindingChange, FindingRow};
 pub use history::{ActionHistory, AttemptRow, UnitHistory};
 pub use leases::{Lease, Tenure};

@@ -19,7 +19,7 @@ use crate::{
     types::DeploymentName,
 };
 
-/// Takes the lease, standing by for as long as another replica has it; `None` when stopped before.
+/// Takes the lease, standing by for as long as another replica has it or should; `None` when stopped before.
 pub(super) async fn acquire(
     journal: &Journal,
     name: &DeploymentName,
@@ -36,7 +36,7 @@ pub(super) async fn acquire(
             return Ok(Some((lease, Tenure::begin(asked, lasts))));
         }
         if !told {
-            info!(deployment = %name, "another replica holds the lease; standing by");
+            info!(deployment = %name, "another replica holds the lease, or should; standing by");
             told = true;
         }
         health.role(Role::Standby);
@@ -48,8 +48,14 @@ pub(super) async fn acquire(
     }
 }
 
-/// Renews the lease until `over`, or until it is lost.
-pub(super) async fn keep(journal: Journal, lease: Lease, tenure: Tenure, lasts: Duration, over: CancellationToken) {
+/// Renews the lease until `over`, or until it is lost. Says through `give_up` that another replica should have it.
+pub(super) async fn keep(
+    journal: Journal,
+    (lease, tenure): (Lease, Tenure),
+    lasts: Duration,
+    give_up: CancellationToken,
+    over: CancellationToken,
+) {
     loop {
         tokio::select! {
             () = over.cancelled() => return,
@@ -65,6 +71,14 @@ pub(super) async fn keep(journal: Journal, lease: Lease, tenure: Tenure, lasts: 
             }
             Ok(Err(error)) => warn!(deployment = %lease.name, %error, "lease not renewed"),
             Err(_) => warn!(deployment = %lease.name, "lease not renewed: the journal does not answer"),
+        }
+        match tokio::time::timeout(lasts / 3, journal.should_give_up(&lease)).await {
+            Ok(Ok(true)) if !give_up.is_cancelled() => {
+                info!(deployment = %lease.name, "lease is given up: a replica that holds fewer stands by for it");
+                give_up.cancel();
+            }
+            // Spreading can wait; whether the journal answers was said above.
+            Ok(Ok(_) | Err(_)) | Err(_) => {}
         }
     }
 }

@@ -45,9 +45,9 @@ const RESTART_PAUSE: Duration = Duration::from_secs(10);
 const FAREWELL: Duration = Duration::from_secs(5);
 /// How often the journal is asked whether it is there.
 const PING_EVERY: Duration = Duration::from_secs(5);
-/// How often the journal is asked whether there is something to forget, and the pause between two pieces.
-const FORGET_EVERY: Duration = Duration::from_secs(3_600);
-const FORGET_PAUSE: Duration = Duration::from_secs(1);
+/// How often the journal makes room and forgets, and the pause between two pieces.
+const HOUSE_EVERY: Duration = Duration::from_secs(3_600);
+const HOUSE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Connects to the database. The error names the key and the mend.
 pub async fn connect_journal(database: &config::Database) -> anyhow::Result<Journal> {
@@ -86,6 +86,8 @@ struct Shared {
 pub async fn run(config: Config, source: ConfigSource, stop: CancellationToken) -> anyhow::Result<()> {
     config.enabled_deployments()?;
     let journal = open_journal(&config.database).await?;
+    // Before the first event: a month that began in the default partition stays there.
+    prepare_months(&journal).await;
     let metrics = Metrics::new()?;
     let registry = metrics.registry();
     let (alerts, alerts_task) = Alerts::start(
@@ -160,10 +162,8 @@ async fn run_deployments(config: &Config, shared: &Arc<Shared>, stop: &Cancellat
     }
     let names = config.enabled_deployments()?.into_keys().cloned().collect();
     tasks.spawn(watch_journal(Arc::clone(shared), names, stop.clone()));
-    if config.database.keep_days > 0 {
-        let keep = Duration::from_secs(u64::from(config.database.keep_days) * 86_400);
-        tasks.spawn(forget(shared.journal.clone(), keep, stop.clone()));
-    }
+    let keep = Duration::from_secs(u64::from(config.database.keep_days) * 86_400);
+    tasks.spawn(keep_house(shared.journal.clone(), Some(keep).filter(|keep| !keep.is_zero()), stop.clone()));
     while let Some(ended) = tasks.join_next().await {
         ended.context("a deployment's task")?;
     }
@@ -185,24 +185,35 @@ async fn watch_journal(shared: Arc<Shared>, names: Vec<DeploymentName>, stop: Ca
     }
 }
 
-/// Lets the journal forget what is older than this, a piece at a time.
-async fn forget(journal: Journal, keep: Duration, stop: CancellationToken) {
+/// Has the journal make room for what comes, and forget what is older than this, a piece at a time.
+async fn keep_house(journal: Journal, keep: Option<Duration>, stop: CancellationToken) {
     loop {
-        let pause = match journal.forget(keep).await {
-            Ok(gone) if gone == Forgotten::default() => FORGET_EVERY,
+        prepare_months(&journal).await;
+        let forgotten = match keep {
+            Some(keep) => journal.forget(keep).await,
+            None => Ok(Forgotten::default()),
+        };
+        let pause = match forgotten {
+            Ok(gone) if gone == Forgotten::default() => HOUSE_EVERY,
             Ok(gone) => {
                 debug!(?gone, "forgotten");
-                FORGET_PAUSE
+                HOUSE_PAUSE
             }
             Err(error) => {
                 warn!(%error, "nothing is forgotten");
-                FORGET_EVERY
+                HOUSE_EVERY
             }
         };
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
         }
+    }
+}
+
+async fn prepare_months(journal: &Journal) {
+    if let Err(error) = journal.prepare_months().await {
+        warn!(%error, "no partition for this month's or the next one's events; they go to the default one");
     }
 }
 
@@ -247,10 +258,10 @@ async fn run_deployment(
     let Some((lease, tenure)) = lease::acquire(journal, name, lasts, &health, stop).await? else {
         return Ok(());
     };
-    let over = CancellationToken::new();
-    let kept = lease::keep(journal.clone(), lease.clone(), tenure.clone(), lasts, over.clone());
-    let kept = tokio::spawn(kept);
-    let ended = act_for(name, deployment, ready, shared, (tenure, journal.fenced(&lease)), stop).await;
+    let (over, stop) = (CancellationToken::new(), stop.child_token());
+    let granted = (lease.clone(), tenure.clone());
+    let kept = tokio::spawn(lease::keep(journal.clone(), granted, lasts, stop.clone(), over.clone()));
+    let ended = act_for(name, deployment, ready, shared, (tenure, journal.fenced(&lease)), &stop).await;
     over.cancel();
     kept.await.context("the task that keeps the lease")?;
     health.role(Role::Unknown);

@@ -25,7 +25,7 @@ async fn a_lease_has_one_holder_and_each_change_of_hands_a_new_epoch() {
     assert_eq!((first.epoch, first.holder.as_str()), (1, "a"));
     assert_eq!(acquire(journal, "b").await, None);
     assert_eq!(acquire(journal, "a").await, None, "not even the holder takes it twice");
-    assert!(journal.acquire_lease(&name("venue2"), "b", LASTS).await.unwrap().is_some(), "another deployment");
+    assert!(journal.acquire_lease(&name("venue2"), "c", LASTS).await.unwrap().is_some(), "another deployment");
     assert!(journal.renew_lease(&first, LASTS).await.unwrap());
     journal.release_lease(&first).await.unwrap();
     let second = acquire(journal, "b").await.unwrap();
@@ -85,4 +85,47 @@ async fn whoever_lost_the_lease_writes_no_cache_no_plan_and_no_signed_bytes() {
     assert_conflict(stale.insert_plan_content(fixture.deployment, &content, "distress", false).await);
     fresh.insert_plan_content(fixture.deployment, &content, "distress", false).await.unwrap();
     assert_eq!(fixture.unsettled().await[0].attempts.len(), 2, "what the stale one wanted is not there");
+}
+
+/// What a holder of these deployments' leases would give up.
+async fn surplus(journal: &Journal, leases: &[Lease]) -> Vec<String> {
+    let mut surplus = Vec::new();
+    for lease in leases {
+        if journal.should_give_up(lease).await.unwrap() {
+            surplus.push(lease.name.to_string());
+        }
+    }
+    surplus
+}
+
+#[tokio::test]
+async fn whoever_holds_two_more_gives_one_up_in_calm_and_whoever_holds_fewer_gets_it() {
+    let fixture = Fixture::new().await;
+    let journal = &fixture.journal;
+    let take = async |of: &str, holder: &str| journal.acquire_lease(&name(of), holder, LASTS).await.unwrap();
+    let mut first = Vec::new();
+    for of in ["venue", "venue2", "venue3"] {
+        first.push(take(of, "first").await.unwrap());
+    }
+    assert_eq!(surplus(journal, &first).await, [""; 0], "nobody stands by");
+    for of in ["venue", "venue3"] {
+        assert_eq!(take(of, "second").await, None);
+    }
+    let episode = fixture.episode().await;
+    assert_eq!(surplus(journal, &first).await, ["venue3"], "not what is in a crisis, nor what nobody stands by for");
+    let gone = first.pop().unwrap();
+    journal.release_lease(&gone).await.unwrap();
+    assert_eq!(take("venue3", "first").await, None, "it is for the one that holds fewer");
+    journal.close_episode(episode, &block(2), &serde_json::json!({})).await.unwrap();
+    assert_eq!(surplus(journal, &first).await, [""; 0], "one at a time");
+    assert_eq!(take("venue3", "second").await.map(|lease| lease.epoch), Some(2));
+    assert_eq!(surplus(journal, &first).await, [""; 0], "two and one is as even as it gets");
+    assert_eq!(take("venue2", "third").await, None);
+    assert_eq!(surplus(journal, &first).await, ["venue2"]);
+    // The third dies: what it stood by for is given up to nobody, and taken by anybody.
+    let dead = "UPDATE standbys SET expires_at = clock_timestamp() - interval '1 second' WHERE holder = 'third'";
+    assert_eq!(fixture.raw(dead).await.unwrap(), 1);
+    assert_eq!(surplus(journal, &first).await, [""; 0]);
+    journal.release_lease(&first.pop().unwrap()).await.unwrap();
+    assert_eq!(take("venue2", "first").await.map(|lease| lease.epoch), Some(2));
 }

@@ -3,6 +3,7 @@
 mod alerts;
 mod cache;
 mod episodes;
+mod events;
 mod leases;
 mod plans;
 mod retention;

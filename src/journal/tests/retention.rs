@@ -40,7 +40,7 @@ async fn old_findings_alerts_and_decisions_are_forgotten_and_what_was_done_is_no
     let standing = journal.standing_conditions(deployment).await.unwrap();
     assert_eq!(standing.get(&unit(1)), Some(&Condition::Liquidatable));
     let closed = format!(
-        "UPDATE episodes SET closed_block = 9, closed_hash = opened_hash, closed_at = now() - interval '2 days', \
+        "UPDATE episodes SET closed_block = 9, closed_hash = opened_hash, closed_at = now() - interval '62 days', \
          summary = '{{}}' WHERE id = {}",
         episode.0
     );

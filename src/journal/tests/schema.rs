@@ -38,8 +38,9 @@ async fn every_table_and_column_is_described() {
     let fixture = Fixture::new().await;
     let readme = include_str!("../../../migrations/README.md");
     let columns: Vec<(String, String)> = sqlx::query_as(
-        "SELECT table_name::text, column_name::text FROM information_schema.columns WHERE table_schema = 'public' \
-         AND table_name <> '_sqlx_migrations' ORDER BY 1, ordinal_position",
+        "SELECT table_name::text, column_name::text FROM information_schema.columns \
+         JOIN pg_class ON oid = table_name::regclass AND NOT relispartition \
+         WHERE table_schema = 'public' AND table_name <> '_sqlx_migrations' ORDER BY 1, ordinal_position",
     )
     .fetch_all(&fixture.journal.pool)
     .await
@@ -52,8 +53,8 @@ async fn every_table_and_column_is_described() {
         assert!(section.contains(&format!("| `{column}` |")), "{table}.{column} is not described");
     }
     let indexes: Vec<String> = sqlx::query_scalar(
-        "SELECT indexname::text FROM pg_indexes WHERE schemaname = 'public' AND indexname NOT LIKE '%\\_pkey' \
-         AND tablename <> '_sqlx_migrations'",
+        "SELECT indexname::text FROM pg_indexes JOIN pg_class ON oid = indexname::regclass AND NOT relispartition \
+         WHERE schemaname = 'public' AND indexname NOT LIKE '%\\_pkey' AND tablename <> '_sqlx_migrations'",
     )
     .fetch_all(&fixture.journal.pool)
     .await
