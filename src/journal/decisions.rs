@@ -9,7 +9,7 @@ use super::{
     error::TxResult,
     session::in_tx,
     status::tier,
-    values::{amount, from_json, narrow, number, unit_key},
+    values::{amount, from_json, narrow, number, parse_json, unit_key},
 };
 use crate::{
     recovery::{Decision, Ledger, Step},
@@ -83,14 +83,14 @@ async fn steps(tx: &mut PgConnection, plan: PlanId) -> TxResult<Vec<Step>> {
 }
 
 fn kept(row: &PgRow, id: PlanId, steps: Vec<Step>) -> TxResult<KeptPlan> {
-    let decision: Option<serde_json::Value> = row.try_get("decision")?;
+    let decision: Option<&str> = row.try_get("decision")?;
     Ok(KeptPlan {
         id,
         deployment: deployment_name(row.try_get("name")?)?,
         segment: SegmentId(narrow("segment_id", row.try_get("segment_id")?)?),
         block: number("block_number", row.try_get("block_number")?)?,
         created_at: row.try_get("created_at")?,
-        decision: decision.map(|decision| from_json("decision", decision)).transpose()?,
+        decision: decision.map(|decision| parse_json("decision", decision)).transpose()?,
         steps,
         ledger: from_json("ledger", row.try_get("ledger")?)?,
         notes: row.try_get("notes")?,

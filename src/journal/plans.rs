@@ -50,13 +50,14 @@ impl Journal {
         dry_run: bool,
     ) -> Result<(EpisodeId, PlanId, Vec<ActionId>)> {
         let (block, steps, ledger) = (plan.block(), plan.steps(), plan.ledger());
+        let decision = plan.kept_decision();
         let content = PlanContent {
             segment: plan.segment(),
             block,
             steps,
             ledger,
             notes: plan.notes(),
-            decision: plan.decision(),
+            decision: decision.as_deref(),
             outlays: plan.outlays(),
         };
         self.insert_plan_content(deployment, &content, cause, dry_run).await
@@ -146,7 +147,7 @@ impl Journal {
                 "), plan AS (\
                  INSERT INTO plans (deployment_id, episode_id, segment_id, block_number, block_hash, shortfall, \
                  absorbed, residual, ledger, dry_run, notes, decision) \
-                 SELECT $1, id, $2, $3, $4, $6, $7, $8, $9, $10, $11, $24::text::jsonb FROM episode RETURNING id, episode_id\
+                 SELECT $1, id, $2, $3, $4, $6, $7, $8, $9, $10, $11, $24 FROM episode RETURNING id, episode_id\
                  ), action AS (\
                  INSERT INTO actions (deployment_id, plan_id, dry_run, step_no, group_no, leads_group, subject, \
                  unit_key, tier, absorbs, why, step, outlay_wei, status_block) \

@@ -122,6 +122,11 @@ pub(super) fn from_json<T: serde::de::DeserializeOwned>(what: &'static str, stor
     serde_json::from_value(stored).map_err(|error| JournalError::corrupt(what, error))
 }
 
+/// JSON text as a value.
+pub(super) fn parse_json<T: serde::de::DeserializeOwned>(what: &'static str, stored: &str) -> Result<T> {
+    serde_json::from_str(stored).map_err(|error| JournalError::corrupt(what, error))
+}
+
 /// JSONB refuses NUL just as TEXT does.
 fn strip_nul(value: &mut serde_json::Value) {
     match value {

@@ -36,7 +36,8 @@ const SCAN: ScanSettings = ScanSettings { at_risk_health_factor_bps: 11_000 };
 type Said = (usize, usize, Vec<B256>, Vec<B256>, Vec<u8>);
 
 impl Target<'_> {
-    /// Runs the cases. Fails if hardly any log was decoded: then the test would show nothing.
+    /// Runs the cases. Fails if next to no block of logs was taken: then the test would show nothing. A rate of which the few
+    /// cases of a test run fall short by chance once in many thousand runs.
     pub(super) fn withstands_anything(&self) {
         let config = Config { failure_persistence: None, ..Config::default() };
         let (taken, cases) = (Cell::new(0u32), Cell::new(0u32));
@@ -56,7 +57,7 @@ impl Target<'_> {
             })
             .unwrap();
         println!("{} blocks of logs, {} taken", cases.get(), taken.get());
-        assert!(taken.get() > cases.get() / 100, "{} of {} blocks taken", taken.get(), cases.get());
+        assert!(taken.get() > cases.get() / 1_000, "{} of {} blocks taken", taken.get(), cases.get());
     }
 
     fn word(&self) -> BoxedStrategy<B256> {

@@ -4,7 +4,7 @@
 //! process of one build; what is written reads back as the same value.
 //! Must not: hold a plan.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -30,14 +30,25 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// Decides, and leaves with the plan what it was made from, so that both can be written down together: without those
-    /// who only stand by, where the same plan is made without them.
+    /// Decides, and leaves with the plan what it was made from.
     pub fn decide(self) -> Result<BalancedPlan, Imbalance> {
         let mut plan = self.plan()?;
-        let narrow = (!self.case.solvent.is_empty()).then(|| self.without_bystanders());
-        let enough = narrow.filter(|narrow| narrow.plan().is_ok_and(|same| same == plan));
-        plan.decision = Some(Arc::new(enough.unwrap_or(self)));
+        plan.decision = Some(Arc::new(self));
         Ok(plan)
+    }
+
+    /// What of it is enough to make this plan of its own again: without those who only stand by, where the same comes of it
+    /// without them.
+    fn enough_for(&self, plan: &BalancedPlan) -> Cow<'_, Self> {
+        if self.case.solvent.is_empty() {
+            return Cow::Borrowed(self);
+        }
+        let narrow = self.without_bystanders();
+        let enough = narrow.plan().is_ok_and(|mut same| {
+            same.decision.clone_from(&plan.decision);
+            same == *plan
+        });
+        if enough { Cow::Owned(narrow) } else { Cow::Borrowed(self) }
     }
 
     /// The same without the solvent units that no order is of, and without holders: what a plan is made from as long as nobody
@@ -72,5 +83,12 @@ impl Decision {
         let unknown = || Violation::Case(format!("no deleveraging policy is called {:?}", self.adl_policy));
         let policy = adl_policy(&self.adl_policy).ok_or_else(unknown)?;
         plan_with(&self.case, &self.tiers, policy, &self.reservations)
+    }
+}
+
+impl BalancedPlan {
+    /// What is to be written down with it, so that it can be made again; `None` where it was not decided from one value.
+    pub fn kept_decision(&self) -> Option<Cow<'_, Decision>> {
+        self.decision.as_deref().map(|decision| decision.enough_for(self))
     }
 }

@@ -197,11 +197,6 @@ impl BalancedPlan {
         &self.shortages
     }
 
-    /// What it was made from, if that was kept.
-    pub fn decision(&self) -> Option<&Decision> {
-        self.decision.as_deref()
-    }
-
     /// Holds the plan against the case it was made from: does every step again on the case's accounts and adds up again.
     pub fn verify(&self, case: &SegmentCase) -> Result<(), Imbalance> {
         match &case.offered {

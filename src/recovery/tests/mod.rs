@@ -235,10 +235,10 @@ fn a_decision_that_was_written_down_and_read_back_decides_the_same() {
             [&decision, &again].map(|decision| serde_json::to_vec(&decision.plan().unwrap()).unwrap());
         assert_eq!(first, second, "seed {seed}");
         let decided = decision.clone().decide().unwrap();
-        let kept = decided.decision().unwrap();
+        let kept = decided.kept_decision().unwrap();
         let again = serde_json::to_vec(&kept.plan().unwrap()).unwrap();
         assert_eq!(again, first, "seed {seed}: what is kept decides the same");
-        narrowed += usize::from(kept != &decision);
+        narrowed += usize::from(*kept != decision);
     }
     assert!(narrowed > 0, "no decision is kept without those who only stand by");
     let unknown = Decision { adl_policy: "none such".to_owned(), ..decision_of(1) };
