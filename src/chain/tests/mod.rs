@@ -165,6 +165,22 @@ async fn what_is_private_goes_to_the_relay_alone() {
 }
 
 #[tokio::test]
+async fn a_relay_that_does_not_answer_is_given_a_second() {
+    let chain = TestChain::start().await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut with_relay = settings(&chain.anvil.http_url());
+    with_relay.relay = Some(format!("http://{}", silent.local_addr().unwrap()).parse().unwrap());
+    let rpc = connect(&with_relay).await;
+    // From here on the clock goes on only where everybody waits.
+    tokio::time::pause();
+    let asked = tokio::time::Instant::now();
+    let said = rpc.send_private(&[2]).await;
+    assert!(matches!(said, Some(Err(SendError::Unknown(RpcError::Timeout { .. })))), "{said:?}");
+    let waited = asked.elapsed().as_secs_f64();
+    assert!((1.0..1.1).contains(&waited), "{waited} s by the clock that timeouts go by");
+}
+
+#[tokio::test]
 async fn a_broadcast_is_taken_or_refused_for_a_reason() {
     let chain = TestChain::start().await;
     let (rpc, signer) = (&chain.rpc, PrivateKeySigner::from_slice(&[5; 32]).unwrap());
