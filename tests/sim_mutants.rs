@@ -113,12 +113,6 @@ const BUGS: &[Bug] = &[
         "let least = if PLANTED { head.number } else { head.number.max(self.shown_max) };",
     ),
     Bug(
-        "nobody asks again whether bytes may leave",
-        "src/chain/transact.rs",
-        "if !may_leave() {",
-        "if !PLANTED && !may_leave() {",
-    ),
-    Bug(
         "no logs are believed although the header has some",
         "src/chain/logs.rs",
         "match logs.is_empty() && self.blooms.speak_for(hash, filter) {",

@@ -67,6 +67,8 @@ pub(super) struct Observed {
     pub(super) cancelling: bool,
     /// Whether our own key signed it, so that it can be replaced.
     pub(super) ours: bool,
+    /// Whether no block takes the latest attempt while the base fee is what it is.
+    pub(super) priced_out: bool,
 }
 
 /// What to do.
@@ -114,6 +116,15 @@ fn pending(seen: &Observed, settings: &SettleSettings) -> Next {
             return Next::Supersede;
         }
         NonceState::Used { .. } => return Next::Wait,
+        // Whoever waits its turn to be made dearer, behind others that do, waits for long: a fee that rose did so for all.
+        NonceState::Ahead if seen.ours && seen.priced_out => {
+            let waited = seen.head.saturating_sub(seen.last_signed) >= settings.replace_after_blocks;
+            return match waited {
+                true if seen.cancelling => Next::Cancel,
+                true => Next::Replace,
+                false => forgotten,
+            };
+        }
         // A dearer attempt cannot overtake the nonces before it.
         NonceState::Ahead => return forgotten,
         NonceState::Next if !seen.ours => return forgotten,
@@ -148,6 +159,7 @@ mod tests {
             last_signed: 100,
             cancelling: false,
             ours: true,
+            priced_out: false,
         }
     }
 
@@ -223,6 +235,23 @@ mod tests {
             assert_eq!(next(Observed { ours: false, ..fresh(head) }), Next::Wait);
             assert_eq!(next(Observed { ours: false, head, ..forgotten }), Next::Rebroadcast);
         }
+    }
+
+    #[test]
+    fn a_fee_that_rose_for_all_is_raised_for_all() {
+        let ahead = |head| Observed { nonce: NonceState::Ahead, known: false, priced_out: true, ..fresh(head) };
+        assert_eq!(
+            [100, 101, 102].map(|head| next(ahead(head))),
+            [Next::Rebroadcast, Next::Rebroadcast, Next::Replace]
+        );
+        assert_eq!(next(Observed { cancelling: true, ..ahead(102) }), Next::Cancel);
+        assert_eq!(
+            next(Observed { last_signed: 102, ..ahead(103) }),
+            Next::Rebroadcast,
+            "the latest has its time first"
+        );
+        assert_eq!(next(Observed { ours: false, ..ahead(102) }), Next::Rebroadcast);
+        assert_eq!(next(Observed { priced_out: false, ..ahead(102) }), Next::Rebroadcast);
     }
 
     #[test]

@@ -85,6 +85,8 @@ struct LaneReport {
     stuck: Option<String>,
     /// Whether a transaction could not be looked at.
     blind: bool,
+    /// The base fee that the next block wants, where several wait and the node said.
+    base_fee_wei: Option<u128>,
 }
 
 /// Nonces that the journal holds as used for good and the chain does not: what is signed above them waits for ever.
@@ -127,6 +129,12 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         }
         let lanes = self.lanes(&open).await?;
         let (mut settled, mut report) = (Vec::new(), LaneReport::default());
+        if open
+            .iter()
+            .any(|transaction| transaction.included.is_none() && transaction.nonce > lanes[&transaction.signer])
+        {
+            report.base_fee_wei = self.parts.chain.fees().await.ok().map(|quote| quote.base_fee_wei);
+        }
         for index in 0..open.len() {
             let lane = lanes[&open[index].signer];
             match self.settle_one(head, &mut open, index, lane, &mut settled, &mut report).await {
@@ -186,7 +194,7 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
             } else {
                 self.turn_since.remove(&transaction.id);
             }
-            let look = self.look(head, transaction, lane).await?;
+            let look = self.look(head, transaction, lane, report.base_fee_wei).await?;
             let next = decide(&look.observed, &self.settings.settle);
             if next != Next::NoteForeignNonce && !matches!(look.observed.nonce, NonceState::Used { .. }) {
                 self.foreign_since.remove(&transaction.id);
@@ -243,6 +251,7 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         head: &BlockRef,
         transaction: &UnsettledTransaction,
         lane: u64,
+        base_fee_wei: Option<u128>,
     ) -> Result<Look, ExecutorError> {
         let chain = &self.parts.chain;
         let latest = latest(transaction)?;
@@ -261,6 +270,7 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
             last_signed: latest.signed_block,
             cancelling: transaction.attempts.iter().any(|attempt| attempt.kind == Some(AttemptKind::Cancel)),
             ours: transaction.signer == self.parts.gate.address(),
+            priced_out: base_fee_wei.is_some_and(|base_fee_wei| latest.max_fee_per_gas < base_fee_wei),
         };
         if let Some((_, block)) = &transaction.included {
             let canonical = chain.block_by_number(block.number).await?.map(|found| found.hash == block.hash);

@@ -50,6 +50,9 @@ pub async fn crowd(options: &SpeedOptions, accounts: usize) -> Result<Crowd> {
         "spend_per_hour_max_wei": "100000000000000000000",
     });
     let mut track = Track::lay(options, "crowd", &deposits, BLOCK_GAS, &executor).await?;
+    // The base fee jumps to where it stays, as on no chain.
+    track.mine().await?;
+    track.until_scanned().await?;
     let worst: BTreeSet<Address> = track.people[..WORST.min(accounts)].iter().copied().collect();
     track.post(CRASHED_PRICE).await?;
     track.mine().await?;

@@ -300,6 +300,21 @@ async fn a_transaction_that_is_not_mined_is_replaced_at_the_same_nonce() {
 }
 
 #[tokio::test]
+async fn what_a_rising_base_fee_prices_out_is_made_dearer_together() {
+    let stage = Stage::new(&[5, 6, 7]);
+    stage.chain(|chain| chain.mining_held = true);
+    let mut executor = stage.executor();
+    stage.turns(&mut executor, 1).await;
+    assert_eq!(stage.signatures(), 3);
+    // Nobody's 2,010 wei are enough any more.
+    stage.chain(|chain| (chain.base_fee, chain.mining_held) = (4_000, false));
+    stage.turns(&mut executor, 2).await;
+    assert_eq!(stage.signatures(), 6, "not one after the other");
+    assert_eq!([1, 2, 3].map(|of| stage.debt(of)), [U256::ZERO; 3]);
+    assert_eq!(stage.chain(|chain| chain.outcomes()), BTreeMap::from([(true, 3)]));
+}
+
+#[tokio::test]
 async fn the_fee_cap_holds_and_is_told() {
     let mut stage = Stage::new(&[500]);
     stage.settings.fees.fee_cap_wei = 2_100;
