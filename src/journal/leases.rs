@@ -105,7 +105,7 @@ impl Journal {
         in_tx!(self, "acquire_lease", |tx| {
             sqlx::query(
                 "-- acquire_lease\n\
-                 INSERT INTO standbys AS s (name, holder, expires_at) \
+                 INSERT INTO standbys (name, holder, expires_at) \
                  VALUES ($1, $2, clock_timestamp() + make_interval(secs => $3)) \
                  ON CONFLICT (name, holder) DO UPDATE SET expires_at = excluded.expires_at",
             )

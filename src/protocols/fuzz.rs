@@ -36,8 +36,8 @@ const SCAN: ScanSettings = ScanSettings { at_risk_health_factor_bps: 11_000 };
 type Said = (usize, usize, Vec<B256>, Vec<B256>, Vec<u8>);
 
 impl Target<'_> {
-    /// Runs the cases. Fails if next to no block of logs was taken: then the test would show nothing. One adapter takes two in a
-    /// hundred, so the bar is far below: the few cases of a test run must not miss it by chance.
+    /// Runs the cases. Fails if hardly any block of logs was taken: then the test would show nothing. One adapter takes two in a
+    /// hundred, so the few cases of a test run would now and then miss by chance the bar that many are held to.
     pub(super) fn withstands_anything(&self) {
         let config = Config { failure_persistence: None, ..Config::default() };
         let (taken, cases) = (Cell::new(0u32), Cell::new(0u32));
@@ -57,7 +57,8 @@ impl Target<'_> {
             })
             .unwrap();
         println!("{} blocks of logs, {} taken", cases.get(), taken.get());
-        assert!(taken.get() > cases.get() / 1_000, "{} of {} blocks taken", taken.get(), cases.get());
+        let one_in = if cases.get() < 10_000 { 1_000 } else { 100 };
+        assert!(taken.get() > cases.get() / one_in, "{} of {} blocks taken", taken.get(), cases.get());
     }
 
     fn word(&self) -> BoxedStrategy<B256> {

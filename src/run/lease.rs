@@ -72,13 +72,12 @@ pub(super) async fn keep(
             Ok(Err(error)) => warn!(deployment = %lease.name, %error, "lease not renewed"),
             Err(_) => warn!(deployment = %lease.name, "lease not renewed: the journal does not answer"),
         }
-        match tokio::time::timeout(lasts / 3, journal.should_give_up(&lease)).await {
-            Ok(Ok(true)) if !give_up.is_cancelled() => {
-                info!(deployment = %lease.name, "lease is given up: a replica that holds fewer stands by for it");
-                give_up.cancel();
-            }
-            // Spreading can wait; whether the journal answers was said above.
-            Ok(Ok(_) | Err(_)) | Err(_) => {}
+        // Spreading can wait; whether the journal answers was said above.
+        if !give_up.is_cancelled()
+            && let Ok(Ok(true)) = tokio::time::timeout(lasts / 3, journal.should_give_up(&lease)).await
+        {
+            info!(deployment = %lease.name, "lease is given up: a replica that holds fewer stands by for it");
+            give_up.cancel();
         }
     }
 }
