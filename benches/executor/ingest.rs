@@ -61,14 +61,14 @@ pub fn ingest() -> Result<Ingested> {
     Ok(Ingested { logs: BLOCKS * LOGS_PER_BLOCK, time })
 }
 
-/// What the indexer does with a block's logs: the change, a look at the filter after it, and the step.
+/// What the indexer does with a block's logs: the change, the book after it, and a look at the filter.
 fn take(venue: &dyn Adapter, book: &mut Book, block: &BlockRef, logs: &[Log]) -> Result<()> {
     let applied = venue.apply(book, block, logs).with_context(|| format!("block {}", block.number))?;
     ensure!(applied.unknown_events == 0, "an event is not known");
     let mut after = book.clone();
     after.apply(&applied.delta)?;
     venue.filter(&after);
-    book.apply(&applied.delta)?;
+    *book = after;
     Ok(())
 }
 

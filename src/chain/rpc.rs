@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use alloy::{
     primitives::U64,
-    providers::WsConnect,
+    providers::{WebSocketConfig, WsConnect},
     rpc::client::{ClientBuilder, RpcClient},
     transports::{RpcError as TransportRpcError, TransportErrorKind},
 };
@@ -56,6 +56,9 @@ const LAG_BLOCKS_MAX: u64 = 3;
 const COMPARISON_TIMEOUT: Duration = Duration::from_secs(1);
 /// First wait before a lost WebSocket is opened again; the transport doubles it up to 30 s.
 const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
+/// Room for one read from a WebSocket. It is filled with zeros before each, and 128 KiB of them, the default, take longer than
+/// most messages.
+const WS_READ_BYTES: usize = 8 * 1024;
 
 impl Rpc {
     /// Opens the connections. Over HTTP nothing is sent yet; over WebSocket the handshake is made, and is made again
@@ -412,7 +415,8 @@ async fn open(endpoint: &Endpoint, timeout: Duration) -> Result<RpcClient, RpcEr
         Transport::WebSocket => {
             let ws = WsConnect::new(endpoint.expose().as_str())
                 .with_max_retries(u32::MAX)
-                .with_retry_interval(RECONNECT_PAUSE);
+                .with_retry_interval(RECONNECT_PAUSE)
+                .with_config(WebSocketConfig::default().read_buffer_size(WS_READ_BYTES));
             tokio::time::timeout(timeout, ClientBuilder::default().ws(ws))
                 .await
                 .map_err(|_| RpcError::Timeout { method: CONNECT })?

@@ -48,15 +48,16 @@ impl<S: CacheStore> Indexer<S> {
         let mut reached = last;
         for (block, logs) in blocks {
             let step = self.step_of(&book, &block, logs, &filter).await?;
-            book.apply(&step.delta).map_err(|source| IndexError::Cache { block: block.number, source })?;
+            book = step.after;
             deltas.push(step.delta);
             if step.filter_changed {
                 reached = block;
                 break;
             }
         }
-        deltas.push(self.hydrated(&book, &reached, Delta::default()).await?);
-        self.trail.leap(reached, &deltas).map_err(|source| IndexError::Cache { block: reached.number, source })?;
+        let (read, book) = self.hydrated(book, &reached, Delta::default()).await?;
+        deltas.push(read);
+        self.trail.leap(reached, &deltas, book);
         Ok(reached.number)
     }
 

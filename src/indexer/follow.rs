@@ -80,8 +80,8 @@ impl<S: CacheStore> Indexer<S> {
             let mut applied = 0;
             while let Some((block, logs)) = logs.try_next().await? {
                 let step = self.step_of(self.trail.book(), &block, logs, &filter).await?;
-                let delta = self.hydrated(self.trail.book(), &block, step.delta).await?;
-                self.trail.step(block, delta).map_err(|source| IndexError::Cache { block: block.number, source })?;
+                let (delta, after) = self.hydrated(step.after, &block, step.delta).await?;
+                self.trail.step(block, delta, after);
                 applied += 1;
                 // An emitter that an answer makes wanted counts from the next block on.
                 if step.filter_changed || self.adapter.filter(self.trail.book()) != *filter {
@@ -129,16 +129,17 @@ impl<S: CacheStore> Indexer<S> {
         for _ in 0..FILTER_ROUNDS_MAX {
             // Most blocks have nothing for us.
             if logs.is_empty() {
-                return Ok(Step { delta: Delta::default(), filter_changed: read != *filter });
+                let (delta, after) = (Delta::default(), book.clone());
+                return Ok(Step { delta, after, filter_changed: read != *filter });
             }
-            let (applied, wanted) = self.try_logs(book, block, &logs)?;
+            let (applied, after, wanted) = self.try_logs(book, block, &logs)?;
             let added: Vec<_> = wanted.addresses.iter().filter(|address| !contains(&read, address)).copied().collect();
             if added.is_empty() {
                 self.meter.applied(logs.len(), applied.unknown_events);
                 if applied.unknown_events > 0 {
                     tracing::debug!(block = block.number, events = applied.unknown_events, "unknown events");
                 }
-                return Ok(Step { delta: applied.delta, filter_changed: wanted != *filter });
+                return Ok(Step { delta: applied.delta, after, filter_changed: wanted != *filter });
             }
             for address in &added {
                 wanted_since.insert(*address, self.log_that_adds(address, book, block, &logs)?);
@@ -150,21 +151,21 @@ impl<S: CacheStore> Indexer<S> {
         Err(IndexError::FilterUnsettled { block: block.number })
     }
 
-    /// What the logs do, and which emitters are wanted after them.
-    fn try_logs(&self, book: &Book, block: &BlockRef, logs: &[Log]) -> Result<(Applied, LogFilter), IndexError> {
+    /// What the logs do, the book after them, and which emitters are wanted then.
+    fn try_logs(&self, book: &Book, block: &BlockRef, logs: &[Log]) -> Result<(Applied, Book, LogFilter), IndexError> {
         let number = block.number;
         let applied =
             self.adapter.apply(book, block, logs).map_err(|source| IndexError::Apply { block: number, source })?;
         let mut after = book.clone();
         after.apply(&applied.delta).map_err(|source| IndexError::Cache { block: number, source })?;
         let wanted = self.adapter.filter(&after);
-        Ok((applied, wanted))
+        Ok((applied, after, wanted))
     }
 
     /// Index of the log that makes this emitter wanted; the block's last if only all of them together do.
     fn log_that_adds(&self, emitter: &Address, book: &Book, block: &BlockRef, logs: &[Log]) -> Result<u64, IndexError> {
         for (at, log) in logs.iter().enumerate() {
-            let (_, wanted) = self.try_logs(book, block, &logs[..=at])?;
+            let (_, _, wanted) = self.try_logs(book, block, &logs[..=at])?;
             if contains(&wanted, emitter) {
                 return Ok(log.log_index);
             }
@@ -180,6 +181,8 @@ fn contains(filter: &LogFilter, address: &Address) -> bool {
 /// What one block does.
 pub(super) struct Step {
     pub(super) delta: Delta,
+    /// The book with it.
+    pub(super) after: Book,
     /// Whether the blocks above need other logs than this filter gives.
     pub(super) filter_changed: bool,
 }

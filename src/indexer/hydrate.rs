@@ -12,16 +12,20 @@ use crate::{
 };
 
 impl<S: CacheStore> Indexer<S> {
-    /// The block's delta on `book` with what its reads add.
-    pub(super) async fn hydrated(&self, book: &Book, block: &BlockRef, delta: Delta) -> Result<Delta, IndexError> {
+    /// The block's delta with what its reads add, and the book after it; `after` is the book with the delta alone.
+    pub(super) async fn hydrated(
+        &self,
+        mut after: Book,
+        block: &BlockRef,
+        delta: Delta,
+    ) -> Result<(Delta, Book), IndexError> {
         let cache = |source| IndexError::Cache { block: block.number, source };
-        let mut after = book.clone();
-        after.apply(&delta).map_err(cache)?;
         let mut deltas = vec![delta];
         for round in 0..READ_ROUNDS_MAX {
             let reads = self.adapter.reads(&after, block, round);
             if reads.is_empty() {
-                return Ok(net(&deltas));
+                let delta = if deltas.len() == 1 { deltas.remove(0) } else { net(&deltas) };
+                return Ok((delta, after));
             }
             let answers = self.answers(reads, block).await?;
             let absorbed = self

@@ -59,29 +59,23 @@ impl Trail {
         self.last_fork_depth
     }
 
-    /// Moves to the block on top of the tip.
-    pub(super) fn step(&mut self, block: BlockRef, delta: Delta) -> Result<(), BookError> {
-        self.book.apply(&delta)?;
+    /// Moves to the block on top of the tip, which has this delta and after it this book.
+    pub(super) fn step(&mut self, block: BlockRef, delta: Delta, after: Book) {
+        self.book = after;
         self.pending.merge(&delta);
         self.tip = Some(block);
         self.steps.push_back((block, delta));
         if self.steps.len() > self.steps_max {
             self.steps.pop_front();
         }
-        Ok(())
     }
 
-    /// Moves over blocks that are too deep to be taken back, up to `block`.
-    pub(super) fn leap(&mut self, block: BlockRef, deltas: &[Delta]) -> Result<(), BookError> {
-        let mut book = self.book.clone();
-        for delta in deltas {
-            book.apply(delta)?;
-        }
-        self.book = book;
+    /// Moves over blocks that are too deep to be taken back, up to `block`, after which there is this book.
+    pub(super) fn leap(&mut self, block: BlockRef, deltas: &[Delta], after: Book) {
+        self.book = after;
         deltas.iter().for_each(|delta| self.pending.merge(delta));
         self.tip = Some(block);
         self.steps.clear();
-        Ok(())
     }
 
     /// The hash of our branch at this height, where the way back reaches it.
@@ -237,6 +231,17 @@ mod tests {
         ]
     }
 
+    fn after(book: &Book, delta: &Delta) -> Book {
+        let mut after = book.clone();
+        after.apply(delta).unwrap();
+        after
+    }
+
+    fn step(trail: &mut Trail, block: BlockRef, delta: Delta) {
+        let after = after(trail.book(), &delta);
+        trail.step(block, delta, after);
+    }
+
     proptest! {
         #[test]
         fn the_committed_book_and_the_uncommitted_change_make_the_book(deeds in prop::collection::vec(deed(), 1..60)) {
@@ -249,7 +254,7 @@ mod tests {
                     Deed::Step(edit) => {
                         let next = block(trail.tip().unwrap().number + 1);
                         let delta = delta(trail.book(), edit);
-                        trail.step(next, delta).unwrap();
+                        step(&mut trail, next, delta);
                         past.push(trail.book().clone());
                     }
                     Deed::Back(depth) => {
@@ -280,7 +285,7 @@ mod tests {
         assert_eq!((trail.hash_at(1), trail.hash_at(0)), (Some(block(1).hash), Some(block(1).parent_hash)));
         assert_eq!(trail.floor(), Some(1));
         for number in 2..=5 {
-            trail.step(block(number), Delta::default()).unwrap();
+            step(&mut trail, block(number), Delta::default());
         }
         assert_eq!(trail.floor(), Some(3));
         assert_eq!(trail.hash_at(3), Some(block(3).hash));
@@ -292,9 +297,10 @@ mod tests {
         let mut trail = Trail::new(8);
         trail.begin(block(1), Book::default());
         let first = delta(trail.book(), (true, 0, 1));
-        trail.step(block(2), first).unwrap();
+        step(&mut trail, block(2), first);
         let second = delta(trail.book(), (false, 0, 1));
-        trail.leap(block(9), &[second]).unwrap();
+        let after = after(trail.book(), &second);
+        trail.leap(block(9), &[second], after);
         assert_eq!(trail.floor(), Some(9));
         assert_eq!(trail.uncommitted().changes.len(), 2);
     }
