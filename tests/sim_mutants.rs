@@ -47,8 +47,8 @@ const BUGS: &[Bug] = &[
     Bug(
         "a plan whose insertion was not answered stays for ever",
         "src/executor/execute.rs",
-        "        self.unswept = true;\n        // The plan",
-        "        self.unswept = !PLANTED;\n        // The plan",
+        "        self.unswept = true;\n        let lane",
+        "        self.unswept = !PLANTED;\n        let lane",
     ),
     Bug(
         "a mined revert is not told",

@@ -5,7 +5,8 @@ use std::{ops::Range, time::Duration};
 use super::{
     Executor, ExecutorError, InFlight,
     fees::{self, Fees, Gas},
-    gate::{Audience, GateError, GateRefusal, Journalled, Request, Signed},
+    gate::{Audience, GateError, GateRefusal, Journalled, Planned, Request, Signed},
+    lane::{LaneAhead, LaneStart},
     metrics::Outcome,
     ports::{ChainPort, JournalPort},
     prove::{Candidate, ProofLimits, Proven, prove},
@@ -13,11 +14,14 @@ use super::{
 };
 use crate::{
     alerts::AlertKind,
-    chain::{FeeQuote, SendError},
-    journal::{ActionId, ActionStatus, BroadcastOutcome, EpisodeId, JournalError, Touches, TransactionId},
+    chain::SendError,
+    journal::{
+        ActionId, ActionStatus, AheadPlan, AttemptId, BroadcastOutcome, Entered, EpisodeId, JournalError, Touches,
+        TransactionId,
+    },
     protocols::{BuildError, Disposition, Parties, Refusal},
     recovery::BalancedPlan,
-    types::{B256, BlockRef, Call, U256},
+    types::{B256, BlockRef, Call},
 };
 
 /// The spending limit's window.
@@ -29,19 +33,40 @@ const WRITE_AHEAD_MAX: usize = 32;
 /// Broadcasts under way at once.
 const BROADCASTS_MAX: usize = 8;
 
-/// A transaction that simulation found good, with the rows of its steps.
+/// A transaction that simulation found good.
 #[derive(Clone, Debug)]
 struct Ready {
-    actions: Vec<ActionId>,
+    /// The plan's steps that it carries.
+    steps: Range<usize>,
     call: Call,
     touches: Touches,
     gas: Gas,
 }
 
-/// A first signature with what it carries and touches.
-type First = (Signed, Vec<ActionId>, Touches);
-/// What was written down, and what the gate refused with everything behind it.
-type Written = (Vec<(Sent, Journalled)>, Option<(GateRefusal, Vec<Ready>)>);
+/// A first signature with the steps it carries and what it touches.
+type First = (Signed, Range<usize>, Touches);
+
+/// What was written down of some transactions.
+#[derive(Default)]
+struct Written {
+    /// What may be sent, with the steps it carries and its nonce.
+    journalled: Vec<(Journalled, Range<usize>, u64)>,
+    /// What the gate refused, with everything behind it.
+    refused: Option<(GateRefusal, Vec<Ready>)>,
+}
+
+/// How far the sending of a plan came.
+#[derive(Default)]
+struct SendOff {
+    /// The plan as it is in the journal; `None` where nothing was signed.
+    entered: Option<Entered>,
+    /// What may be on the wire: row, hash, nonce and steps.
+    sent: Vec<(TransactionId, B256, u64, Range<usize>)>,
+    /// Steps left for another block, and why.
+    left: Option<(Vec<Range<usize>>, String)>,
+    /// What was only tried.
+    dry: Vec<Ready>,
+}
 
 /// What became of a plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -78,28 +103,6 @@ pub struct Refused {
     pub refusal: Refusal,
 }
 
-/// What was looked up before it was needed.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct LaneAhead {
-    /// The head at that time.
-    pub(super) block: u64,
-    /// What gas cost.
-    quote: FeeQuote,
-    /// The journal's next nonce.
-    next: Option<u64>,
-    /// What the hour had cost, wei.
-    committed_wei: U256,
-}
-
-/// Where a signer's lane goes on.
-#[derive(Clone, Copy, Debug)]
-struct LaneStart {
-    /// The next nonce.
-    nonce: u64,
-    /// What the hour has cost and what is in flight may still cost, wei.
-    committed_wei: U256,
-}
-
 /// What a broadcast says about the ones after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lane {
@@ -109,11 +112,11 @@ pub(super) enum Lane {
     Held,
 }
 
-/// The leading transactions that fit one block together, the first one in any case, and the actions of the rest: what waits
+/// The leading transactions that fit one block together, the first one in any case, and the steps of the rest: what waits
 /// in the pool for a later block would execute on prices that nobody planned for. A block has room for a transaction whose
 /// gas limit is no more than what those before it leave, and they leave what they do not use (execution specifications,
 /// `check_transaction`).
-fn fit_block(ready: Vec<Ready>, gas_max: u64) -> (Vec<Ready>, Vec<ActionId>) {
+fn fit_block(ready: Vec<Ready>, gas_max: u64) -> (Vec<Ready>, Vec<Range<usize>>) {
     let mut used = 0u64;
     let (mut fitting, mut beyond) = (Vec::new(), Vec::new());
     for one in ready {
@@ -121,7 +124,7 @@ fn fit_block(ready: Vec<Ready>, gas_max: u64) -> (Vec<Ready>, Vec<ActionId>) {
             used = used.saturating_add(one.gas.used);
             fitting.push(one);
         } else {
-            beyond.extend(one.actions);
+            beyond.push(one.steps);
         }
     }
     (fitting, beyond)
@@ -152,46 +155,105 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         let (candidates, unfit) = self.candidates(plan);
         // Whatever fails from here on may leave planned actions behind, an insert whose answer was lost not least.
         self.unswept = true;
-        // The plan is written down while it is tried, and the lane looked up: nothing is signed before all three are done.
         let lane = async {
             match ahead {
                 _ if dry_run => Ok(None),
-                Some(ahead) => self.lane_from(ahead).await.map(Some),
-                None => self.lane_from(self.ahead(head).await?).await.map(Some),
+                Some(ahead) => Ok(Some(ahead)),
+                None => self.ahead(head).await.map(Some),
             }
         };
-        let insert = async {
-            // What the node is asked leaves first: it takes longer, and encoding a plan is work.
+        // The plan is encoded while the node tries it. Nothing is written meanwhile: the node has the machine to itself.
+        let encoded = async {
             tokio::task::yield_now().await;
-            self.parts.journal.insert_plan(self.deployment.id, plan, cause, dry_run).await
+            AheadPlan::of(plan, cause)
         };
-        let (proven, lane, inserted) = tokio::join!(self.prove(head, plan, candidates), lane, insert);
-        let (episode, _, actions) = match inserted {
-            Ok(inserted) => inserted,
-            Err(JournalError::Conflict(why)) => {
-                tracing::warn!(deployment = %self.deployment.name, segment = %plan.segment(), why, "plan overlaps open actions");
-                return Ok(Executed::default());
-            }
-            Err(error) => return Err(error.into()),
-        };
-        if actions.len() != plan.steps().len() {
-            return Err(ExecutorError::Answer(format!("{} actions for {} steps", actions.len(), plan.steps().len())));
-        }
-        let mut proven = proven?;
+        let (proven, lane, encoded) = tokio::join!(self.prove(head, plan, candidates), lane, encoded);
+        let (mut proven, encoded) = (proven?, encoded?);
         proven.refused.splice(..0, unfit);
-        let mut executed = Executed { episode: Some(episode), ..Executed::default() };
-        let ready = self.sort_out(head, &actions, proven, &mut executed).await?;
-        if !ready.is_empty() {
-            match lane? {
-                Some(lane) => self.send_all(head, ready, lane, &mut executed).await?,
-                None => self.end_dry_run(head, ready).await?,
-            }
-        }
+        let ready = std::mem::take(&mut proven.ready).into_iter().map(|(candidate, gas)| {
+            let Candidate { range, call, touches, .. } = candidate;
+            Ready { steps: range, call, touches, gas }
+        });
+        let (ready, beyond) = fit_block(ready.collect(), self.settings.block_gas_max);
+        proven.held_back.extend(beyond);
+
+        let send_off = match lane {
+            Ok(None) => SendOff { dry: ready, ..SendOff::default() },
+            Ok(Some(lane)) => match self.send_all(head, &encoded, ready, lane).await? {
+                Some(send_off) => send_off,
+                None => return Ok(self.overlaps(plan, "a subject has an open group")),
+            },
+            // What was refused is written down all the same.
+            Err(_) if ready.is_empty() => SendOff::default(),
+            Err(error) => return Err(error),
+        };
+        let Some(entered) = self.entered(&send_off, plan, cause).await? else { return Ok(Executed::default()) };
+        let executed = self.write_down(head, entered, send_off, proven).await?;
         self.unswept = false;
         if dry_run {
             self.dry_run_last.insert(plan.segment(), plan.steps().to_vec());
         }
         Ok(executed)
+    }
+
+    /// Writes down what was not sent, and why.
+    async fn write_down(
+        &self,
+        head: &BlockRef,
+        Entered { episode, actions }: Entered,
+        SendOff { sent, left, dry, .. }: SendOff,
+        Proven { refused, held_back, .. }: Proven<'_>,
+    ) -> Result<Executed, ExecutorError> {
+        let rows = |steps: Range<usize>| actions[steps].to_vec();
+        let sent = sent.into_iter().map(|(transaction, hash, nonce, steps)| {
+            let actions = rows(steps);
+            Sent { transaction, hash, nonce, actions }
+        });
+        let mut executed = Executed { episode: Some(episode), sent: sent.collect(), ..Executed::default() };
+        for (steps, refusal) in refused {
+            self.reject(head, rows(steps), refusal, &mut executed).await?;
+        }
+        let held_back = held_back.into_iter().flat_map(rows).collect();
+        self.hold_back(head, held_back, "left for the next block", &mut executed).await?;
+        if let Some((left, reason)) = left {
+            self.hold_back(head, left.into_iter().flat_map(rows).collect(), &reason, &mut executed).await?;
+        }
+        for one in dry {
+            let (actions, reason) =
+                (rows(one.steps), format!("dry run: simulation succeeds, gas limit {}", one.gas.limit));
+            self.set(head, &actions, ActionStatus::Simulated, None).await?;
+            self.set(head, &actions, ActionStatus::Abandoned, Some(&reason)).await?;
+        }
+        Ok(executed)
+    }
+
+    /// The plan as it is in the journal, written down now where nothing of it was sent; `None` where it overlaps another.
+    async fn entered(
+        &self,
+        send_off: &SendOff,
+        plan: &BalancedPlan,
+        cause: &str,
+    ) -> Result<Option<Entered>, ExecutorError> {
+        if send_off.entered.is_some() {
+            return Ok(send_off.entered.clone());
+        }
+        let dry_run = self.parts.gate.dry_run();
+        match self.parts.journal.insert_plan(self.deployment.id, plan, cause, dry_run).await {
+            Ok((episode, _, actions)) if actions.len() == plan.steps().len() => Ok(Some(Entered { episode, actions })),
+            Ok((.., actions)) => {
+                Err(ExecutorError::Answer(format!("{} actions for {} steps", actions.len(), plan.steps().len())))
+            }
+            Err(JournalError::Conflict(why)) => {
+                self.overlaps(plan, &why);
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn overlaps(&self, plan: &BalancedPlan, why: &str) -> Executed {
+        tracing::warn!(deployment = %self.deployment.name, segment = %plan.segment(), why, "plan overlaps open actions");
+        Executed::default()
     }
 
     async fn prove<'p>(
@@ -207,52 +269,6 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         };
         let parts = &self.parts;
         prove(&parts.chain, parts.adapter.as_ref(), &self.book, &parts.gate, head, candidates, limits).await
-    }
-
-    /// What can be known of the lane before it is needed.
-    pub(super) async fn ahead(&self, head: &BlockRef) -> Result<LaneAhead, ExecutorError> {
-        let (chain_id, keeper) = (self.parts.gate.chain_id(), self.parts.gate.address());
-        let next = async { Ok(self.parts.journal.next_nonce(chain_id, keeper).await?) };
-        let fees = async { Ok(self.parts.chain.fees().await?) };
-        let (quote, next, committed_wei) = tokio::try_join!(fees, next, self.committed_wei(None))?;
-        Ok(LaneAhead { block: head.number, quote, next, committed_wei })
-    }
-
-    /// What gas costs and where the lane goes on, by what the journal said and the chain says now.
-    async fn lane_from(&self, ahead: LaneAhead) -> Result<(FeeQuote, LaneStart), ExecutorError> {
-        let nonce = self.nonce_from(ahead.next).await?;
-        Ok((ahead.quote, LaneStart { nonce, committed_wei: ahead.committed_wei }))
-    }
-
-    /// Writes down what the proof refused and what must wait, and answers what is left, as far as it fits the block.
-    async fn sort_out(
-        &self,
-        head: &BlockRef,
-        actions: &[ActionId],
-        proven: Proven<'_>,
-        executed: &mut Executed,
-    ) -> Result<Vec<Ready>, ExecutorError> {
-        let rows = |range: Range<usize>| actions[range].to_vec();
-        let ready = |(candidate, gas): (Candidate<'_>, Gas)| {
-            let Candidate { range, call, touches, .. } = candidate;
-            Ready { actions: rows(range), call, touches, gas }
-        };
-        let (ready, beyond) = fit_block(proven.ready.into_iter().map(ready).collect(), self.settings.block_gas_max);
-        for (range, refusal) in proven.refused {
-            self.reject(head, rows(range), refusal, executed).await?;
-        }
-        let held_back = proven.held_back.into_iter().flat_map(rows).chain(beyond).collect();
-        self.hold_back(head, held_back, "left for the next block", executed).await?;
-        Ok(ready)
-    }
-
-    async fn end_dry_run(&self, head: &BlockRef, ready: Vec<Ready>) -> Result<(), ExecutorError> {
-        for one in ready {
-            let reason = format!("dry run: simulation succeeds, gas limit {}", one.gas.limit);
-            self.set(head, &one.actions, ActionStatus::Simulated, None).await?;
-            self.set(head, &one.actions, ActionStatus::Abandoned, Some(&reason)).await?;
-        }
-        Ok(())
     }
 
     /// Encodes the plan's groups, those of one batch together; and the steps that cannot be encoded.
@@ -292,20 +308,25 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         Ok(Candidate { range, steps, call, touches, parts: Vec::new() })
     }
 
-    /// Signs and sends in order, until something holds the lane.
+    /// Signs and sends in order, until something holds the lane. The plan is written down with the first signatures and entered
+    /// once these are on their way; `None` where what it is about is under way already.
     async fn send_all(
         &mut self,
         head: &BlockRef,
+        plan: &AheadPlan<'_>,
         mut ready: Vec<Ready>,
-        (quote, start): (FeeQuote, LaneStart),
-        executed: &mut Executed,
-    ) -> Result<(), ExecutorError> {
+        LaneAhead { quote, start, .. }: LaneAhead,
+    ) -> Result<Option<SendOff>, ExecutorError> {
+        let mut done = SendOff::default();
+        let rest = |ready: Vec<Ready>| ready.into_iter().map(|one| one.steps).collect();
         let fees = match fees::first(&quote, self.settings.fees.fee_cap_wei) {
             Ok(fees) => fees,
             Err(capped) => {
-                self.raise(AlertKind::FeeCapReached, "", format!("nothing is sent: {capped}"));
-                let rest = ready.into_iter().flat_map(|one| one.actions).collect();
-                return self.hold_back(head, rest, &capped.to_string(), executed).await;
+                if !ready.is_empty() {
+                    self.raise(AlertKind::FeeCapReached, "", format!("nothing is sent: {capped}"));
+                    done.left = Some((rest(ready), capped.to_string()));
+                }
+                return Ok(Some(done));
             }
         };
         let mut start = Some(start);
@@ -316,68 +337,75 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
                 None => self.lane_start().await?,
             };
             let ready_now = std::mem::replace(&mut ready, later);
-            let (journalled, refusal) = self.sign_and_journal(head, ready_now, fees, start).await?;
-            let mut reason = refusal.map(|(refusal, unsigned)| {
-                let reason = refusal.to_string();
+            let planned = done.entered.as_ref().map_or(Planned::Ahead(plan), |plan| Planned::Entered(&plan.actions));
+            let Some(written) = self.sign_and_journal(head, planned, ready_now, fees, start).await? else {
+                return Ok(None);
+            };
+            let mut reason = written.refused.map(|(refusal, unsigned)| {
                 ready.splice(..0, unsigned);
-                reason
+                refusal.to_string()
             });
-            for lane in self.broadcast_all(head, &journalled).await? {
+            let (lanes, said) = self.broadcast_all(head, &written.journalled).await;
+            if done.entered.is_none() && !written.journalled.is_empty() {
+                let entered = self.parts.journal.enter_ahead(self.deployment.id).await?;
+                let missing = || JournalError::Conflict("somebody else entered what was written ahead".to_owned());
+                done.entered = Some(entered.ok_or_else(missing)?);
+            }
+            self.parts.journal.mark_broadcasts(&said, head.number).await?;
+            for lane in lanes {
                 reason = reason.or(match lane {
                     Ok(Lane::Free) => None,
                     Ok(Lane::Held) => Some("an earlier nonce is held up".to_owned()),
                     Err(refusal) => Some(refusal.to_string()),
                 });
             }
-            executed.sent.extend(journalled.iter().map(|(sent, _)| sent.clone()));
+            let sent = |(sent, steps, nonce): (Journalled, _, _)| (sent.transaction(), sent.hash(), nonce, steps);
+            done.sent.extend(written.journalled.into_iter().map(sent));
             if let Some(reason) = reason {
-                let rest = ready.into_iter().flat_map(|one| one.actions).collect();
-                return self.hold_back(head, rest, &reason, executed).await;
+                done.left = Some((rest(ready), reason));
+                break;
             }
         }
-        Ok(())
+        Ok(Some(done))
     }
 
-    /// Signs on the next free nonces, as far as the gate lets, and writes all of it down before anybody can send it. What
-    /// the gate refused comes back with what stood behind it. Nonces that another deployment of the same signer took in
-    /// between are chosen anew; the signatures for them are forgotten unseen.
+    /// Signs on the next free nonces, as far as the gate lets, and writes all of it down before anybody can send it. Nonces
+    /// that another deployment of the same signer took in between are chosen anew; the signatures for them are forgotten
+    /// unseen. `None` where what the plan is about is under way already.
     async fn sign_and_journal(
         &mut self,
         head: &BlockRef,
+        plan: Planned<'_>,
         mut ready: Vec<Ready>,
         fees: Fees,
         mut start: LaneStart,
-    ) -> Result<Written, ExecutorError> {
+    ) -> Result<Option<Written>, ExecutorError> {
         let mut tries_left = NONCE_TRIES;
         loop {
             tries_left -= 1;
             let (first, refusal) = self.sign_first(head, &ready, fees, start).await?;
-            let flights: Vec<InFlight> = first
-                .iter()
-                .map(|(signed, _, touches)| InFlight {
-                    touches: touches.clone(),
-                    included_block: None,
-                    cost_wei: signed.cost_wei(),
-                    planned_block: head.number,
-                })
-                .collect();
-            let carried: Vec<(u64, Vec<ActionId>)> =
-                first.iter().map(|(signed, actions, _)| (signed.nonce(), actions.clone())).collect();
             if first.is_empty() {
-                return Ok((Vec::new(), refusal.map(|refusal| (refusal, ready))));
+                let refused = refusal.map(|refusal| (refusal, ready));
+                return Ok(Some(Written { refused, ..Written::default() }));
             }
-            match Signed::journal_first(&self.parts.journal, self.deployment.id, first).await {
-                Ok(journalled) => {
-                    let unsigned = ready.split_off(journalled.len());
-                    let mut written = Vec::with_capacity(journalled.len());
-                    for ((journalled, flight), (nonce, actions)) in journalled.into_iter().zip(flights).zip(carried) {
-                        let (transaction, hash) = (journalled.transaction(), journalled.hash());
-                        self.in_flight.insert(transaction, flight);
-                        self.turn_since.insert(transaction, head.number);
-                        written.push((Sent { transaction, hash, nonce, actions }, journalled));
+            let flight = |(signed, steps, touches): &First| {
+                let (touches, cost_wei) = (touches.clone(), signed.cost_wei());
+                let flight = InFlight { touches, included_block: None, cost_wei, planned_block: head.number };
+                (flight, steps.clone(), signed.nonce())
+            };
+            let flights: Vec<_> = first.iter().map(flight).collect();
+            match Signed::journal_first(&self.parts.journal, self.deployment.id, plan, first).await {
+                Ok(None) => return Ok(None),
+                Ok(Some(signed)) => {
+                    let unsigned = ready.split_off(signed.len());
+                    let mut journalled = Vec::with_capacity(signed.len());
+                    for (one, (flight, steps, nonce)) in signed.into_iter().zip(flights) {
+                        self.in_flight.insert(one.transaction(), flight);
+                        self.turn_since.insert(one.transaction(), head.number);
+                        journalled.push((one, steps, nonce));
                     }
                     self.parts.metrics.unsettled(self.in_flight.len());
-                    return Ok((written, refusal.map(|refusal| (refusal, unsigned))));
+                    return Ok(Some(Written { journalled, refused: refusal.map(|refusal| (refusal, unsigned)) }));
                 }
                 Err(JournalError::Conflict(why)) if tries_left > 0 => {
                     tracing::warn!(deployment = %self.deployment.name, why, "a nonce was taken meanwhile");
@@ -404,7 +432,7 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
                 Ok(signed) => {
                     nonce += 1;
                     committed_wei = committed_wei.saturating_add(signed.cost_wei());
-                    first.push((signed, one.actions.clone(), one.touches.clone()));
+                    first.push((signed, one.steps.clone(), one.touches.clone()));
                 }
                 Err(GateError::Refused(refusal)) => {
                     self.note_refusal(&refusal);
@@ -416,18 +444,19 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         Ok((first, None))
     }
 
-    /// Sends what is written down, a few at a time and the first ones first, and writes down what the node said.
+    /// Sends what is written down, a few at a time and the first ones first, and answers what that means for the lane and
+    /// what the node said.
     async fn broadcast_all(
         &self,
         head: &BlockRef,
-        written: &[(Sent, Journalled)],
-    ) -> Result<Vec<Result<Lane, GateRefusal>>, ExecutorError> {
+        written: &[(Journalled, Range<usize>, u64)],
+    ) -> (Vec<Result<Lane, GateRefusal>>, Vec<(AttemptId, BroadcastOutcome)>) {
         let mut lanes = Vec::with_capacity(written.len());
         let mut said = Vec::with_capacity(written.len());
         for some in written.chunks(BROADCASTS_MAX) {
             let to = self.audience(head, head.number);
-            let broadcasts = some.iter().map(|(_, journalled)| self.send(journalled, to));
-            for ((_, journalled), answer) in some.iter().zip(futures_util::future::join_all(broadcasts).await) {
+            let broadcasts = some.iter().map(|(journalled, ..)| self.send(journalled, to));
+            for ((journalled, ..), answer) in some.iter().zip(futures_util::future::join_all(broadcasts).await) {
                 lanes.push(answer.map(|(outcome, lane)| {
                     said.push((journalled.attempt(), outcome));
                     self.parts.metrics.count(Outcome::Sent);
@@ -435,31 +464,7 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
                 }));
             }
         }
-        self.parts.journal.mark_broadcasts(&said, head.number).await?;
-        Ok(lanes)
-    }
-
-    /// Where the next signatures begin.
-    async fn lane_start(&self) -> Result<LaneStart, ExecutorError> {
-        let (chain_id, keeper) = (self.parts.gate.chain_id(), self.parts.gate.address());
-        let nonce = async { self.nonce_from(self.parts.journal.next_nonce(chain_id, keeper).await?).await };
-        let (nonce, committed_wei) = tokio::try_join!(nonce, self.committed_wei(None))?;
-        Ok(LaneStart { nonce, committed_wei })
-    }
-
-    /// The nonce after everything the journal holds and everything the chain has. There is no other counter.
-    async fn nonce_from(&self, journal: Option<u64>) -> Result<u64, ExecutorError> {
-        let chain = self.parts.chain.nonce(self.parts.gate.address()).await?;
-        match journal {
-            Some(journal) if chain > journal => {
-                tracing::error!(deployment = %self.deployment.name, journal, chain, "keeper's key was used by somebody else");
-                let detail = format!("the journal's next nonce is {journal}, the chain's is {chain}");
-                self.raise(AlertKind::ForeignNonce, "", detail);
-                Ok(chain)
-            }
-            Some(journal) => Ok(journal),
-            None => Ok(chain),
-        }
+        (lanes, said)
     }
 
     /// Sends and writes down what the node said. The inner error: the gate is shut.
@@ -507,14 +512,6 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
                 (BroadcastOutcome::Rejected(error.to_string()), Lane::Held)
             }
         })
-    }
-
-    /// Whether something in flight is so old that a further nonce would only wait behind it.
-    fn lane_stuck(&self, head: &BlockRef) -> bool {
-        let patience = self.settings.settle.cancel_after_blocks;
-        self.in_flight
-            .values()
-            .any(|t| t.included_block.is_none() && head.number.saturating_sub(t.planned_block) > patience)
     }
 
     pub(super) fn note_refusal(&self, refusal: &GateRefusal) {

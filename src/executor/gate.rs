@@ -11,6 +11,7 @@
 use std::{
     collections::BTreeSet,
     fmt,
+    ops::Range,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -25,8 +26,8 @@ use super::{
 use crate::{
     chain::SendError,
     journal::{
-        ActionId, AttemptId, AttemptKind, DeploymentId, JournalError, NewAttempt, NewTransaction, StoredAttempt,
-        Tenure, Touches, TransactionId,
+        ActionId, AheadPlan, AttemptId, AttemptKind, DeploymentId, FirstSignature, JournalError, NewAttempt,
+        NewTransaction, StoredAttempt, Tenure, Touches, TransactionId,
     },
     types::{Address, B256, Bytes, Call, U256},
 };
@@ -335,6 +336,15 @@ impl Gate {
     }
 }
 
+/// The plan that first signatures are for.
+#[derive(Clone, Copy)]
+pub(super) enum Planned<'p> {
+    /// It is written down with them.
+    Ahead(&'p AheadPlan<'p>),
+    /// It is in the journal, with these actions by step.
+    Entered(&'p [ActionId]),
+}
+
 /// Signed, not yet written down: cannot be sent.
 #[derive(Debug)]
 pub(super) struct Signed {
@@ -355,38 +365,53 @@ impl Signed {
         self.request.nonce
     }
 
-    /// Writes signatures down as new transactions, each carrying its actions: all of them or none.
+    /// Writes first signatures down, each for some steps of a plan: all of them or none. `None`: what the plan is about is
+    /// under way already.
     pub(super) async fn journal_first<J: JournalPort>(
         journal: &J,
         deployment: DeploymentId,
-        first: Vec<(Self, Vec<ActionId>, Touches)>,
-    ) -> Result<Vec<Journalled>, JournalError> {
-        let mut rows = Vec::with_capacity(first.len());
-        let mut bytes = Vec::with_capacity(first.len());
-        for (signed, actions, touches) in first {
-            let attempt = signed.attempt();
-            let call = signed.request.call;
-            let transaction = NewTransaction {
-                deployment,
-                actions,
-                chain_id: signed.chain_id,
-                signer: signed.signer,
-                nonce: signed.request.nonce,
-                to: call.to,
-                data: call.data,
-                value: call.value,
-                touches,
-                planned_block: signed.request.block,
-            };
-            rows.push((transaction, attempt));
-            bytes.push(signed.bytes);
-        }
-        let ids = journal.create_transactions(&rows).await?;
+        plan: Planned<'_>,
+        first: Vec<(Self, Range<usize>, Touches)>,
+    ) -> Result<Option<Vec<Journalled>>, JournalError> {
+        let (bytes, rows): (Vec<_>, Vec<_>) =
+            first.into_iter().map(|(signed, steps, touches)| signed.row(deployment, steps, touches)).unzip();
+        let ids = match plan {
+            Planned::Ahead(plan) => match journal.write_ahead(deployment, plan, &rows).await? {
+                Some(ids) => ids,
+                None => return Ok(None),
+            },
+            Planned::Entered(actions) => {
+                let entry = |FirstSignature { steps, transaction, attempt }| {
+                    let actions = actions[steps].to_vec();
+                    (NewTransaction { actions, ..transaction }, attempt)
+                };
+                let entries: Vec<_> = rows.into_iter().map(entry).collect();
+                journal.create_transactions(&entries).await?
+            }
+        };
         if ids.len() != bytes.len() {
             return Err(JournalError::Conflict(format!("{} ids for {} transactions", ids.len(), bytes.len())));
         }
         let journalled = |((transaction, attempt), bytes)| Journalled { transaction, attempt, bytes };
-        Ok(ids.into_iter().zip(bytes).map(journalled).collect())
+        Ok(Some(ids.into_iter().zip(bytes).map(journalled).collect()))
+    }
+
+    fn row(self, deployment: DeploymentId, steps: Range<usize>, touches: Touches) -> (SignedBytes, FirstSignature) {
+        let attempt = self.attempt();
+        let call = self.request.call;
+        let transaction = NewTransaction {
+            deployment,
+            actions: Vec::new(),
+            chain_id: self.chain_id,
+            signer: self.signer,
+            nonce: self.request.nonce,
+            to: call.to,
+            data: call.data,
+            value: call.value,
+            touches,
+            planned_block: self.request.block,
+        };
+        (self.bytes, FirstSignature { steps, transaction, attempt })
     }
 
     /// Writes it down as another attempt of a transaction.

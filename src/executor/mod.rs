@@ -17,6 +17,7 @@ pub mod fees;
 mod gate;
 #[cfg(feature = "aws-kms")]
 mod kms_signer;
+mod lane;
 mod metrics;
 pub mod ports;
 mod prove;
@@ -49,7 +50,7 @@ use crate::{
     recovery::{Reservations, Step},
     types::{Address, BlockRef, DeploymentName, SegmentId, U256},
 };
-use execute::LaneAhead;
+use lane::LaneAhead;
 use ports::{ChainPort, JournalPort};
 use signer::SignerError;
 

@@ -11,8 +11,9 @@ use super::gate::Journalled;
 use crate::{
     chain::{FeeQuote, Receipt, Rpc, RpcError, SendError, SimulatedCall},
     journal::{
-        ActionId, ActionStatus, AttemptId, AttemptKind, BroadcastOutcome, DeploymentId, EpisodeId, IncludedReceipt,
-        Journal, JournalError, NewAttempt, NewTransaction, PlanId, TransactionId, UnsettledTransaction,
+        ActionId, ActionStatus, AheadPlan, AttemptId, AttemptKind, BroadcastOutcome, DeploymentId, Entered, EpisodeId,
+        FirstSignature, IncludedReceipt, Journal, JournalError, NewAttempt, NewTransaction, PlanId, TransactionId,
+        UnsettledTransaction,
     },
     recovery::BalancedPlan,
     types::{Address, B256, BlockRef, Call, U256},
@@ -66,6 +67,18 @@ pub trait JournalPort: Send + Sync {
         dry_run: bool,
     ) -> Result<(EpisodeId, PlanId, Vec<ActionId>), JournalError>;
 
+    /// Makes a plan durable with its first signatures, all of them or none; what they are entered as is answered by
+    /// [`Self::enter_ahead`]. `None`, and nothing written: a subject of the plan has an open group. A conflict: a nonce is taken.
+    async fn write_ahead(
+        &self,
+        deployment: DeploymentId,
+        plan: &AheadPlan<'_>,
+        first: &[FirstSignature],
+    ) -> Result<Option<Vec<(TransactionId, AttemptId)>>, JournalError>;
+
+    /// Enters what was written ahead where everything else looks for it, if there is anything.
+    async fn enter_ahead(&self, deployment: DeploymentId) -> Result<Option<Entered>, JournalError>;
+
     /// Moves actions that are not signed.
     async fn set_action_status(
         &self,
@@ -75,7 +88,8 @@ pub trait JournalPort: Send + Sync {
         block: u64,
     ) -> Result<(), JournalError>;
 
-    /// Gives up every action that is planned or simulated and not signed: what a crash leaves behind. How many.
+    /// Gives up every action that is planned or simulated and not signed: what a crash leaves behind. How many. What was
+    /// written ahead is entered first.
     async fn abandon_unsigned(&self, deployment: DeploymentId, reason: &str, block: u64) -> Result<u64, JournalError>;
 
     /// One above the highest nonce of this signer in any deployment of the chain.
@@ -175,6 +189,19 @@ impl JournalPort for Journal {
         dry_run: bool,
     ) -> Result<(EpisodeId, PlanId, Vec<ActionId>), JournalError> {
         Journal::insert_plan(self, deployment, plan, cause, dry_run).await
+    }
+
+    async fn write_ahead(
+        &self,
+        deployment: DeploymentId,
+        plan: &AheadPlan<'_>,
+        first: &[FirstSignature],
+    ) -> Result<Option<Vec<(TransactionId, AttemptId)>>, JournalError> {
+        Journal::write_ahead(self, deployment, plan, first).await
+    }
+
+    async fn enter_ahead(&self, deployment: DeploymentId) -> Result<Option<Entered>, JournalError> {
+        Journal::enter_ahead(self, deployment).await
     }
 
     async fn set_action_status(

@@ -4,6 +4,7 @@ use sqlx::{Row, postgres::PgRow};
 
 use super::{
     ActionId, ActionStatus, DeploymentId, Journal, JournalError, PlanId, Result,
+    ahead::enter,
     error::TxResult,
     session::in_tx,
     status::tier,
@@ -147,11 +148,13 @@ impl Journal {
     }
 
     /// Abandons every action of the deployment that is planned or simulated, and answers how many: for a start, where
-    /// whoever planned them is gone and their subjects would stay claimed for ever.
+    /// whoever planned them is gone and their subjects would stay claimed for ever. What was written ahead is signed, and is
+    /// entered first.
     pub async fn abandon_unsigned(&self, deployment: DeploymentId, reason: &str, block: u64) -> Result<u64> {
         let block = bigint("status_block", block)?;
         let reason = text(reason);
         in_tx!(self, "abandon_unsigned", |tx| {
+            enter(tx, deployment).await?;
             let done = sqlx::query(
                 "-- abandon_unsigned\n\
                  UPDATE actions SET status = 'abandoned', reason = $2, status_block = $3, updated_at = now() \

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
 use super::{
@@ -17,7 +18,7 @@ use crate::{
 };
 
 /// A signed form of a transaction, about to be written down.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewAttempt {
     /// Its hash.
     pub hash: B256,

@@ -10,7 +10,7 @@ use sqlx::{PgConnection, Row, postgres::PgRow};
 use super::{
     DeploymentId, Journal, Result,
     error::TxResult,
-    session::in_tx,
+    session::{in_statement, in_tx},
     status::condition,
     values::{amount, amount_signed, bigint, narrow, number, numeric, numeric_signed, text, unit_key},
 };
@@ -79,7 +79,7 @@ impl Journal {
         }
         let columns = FindingColumns::of(changes);
         let block_number = bigint("block_number", block.number)?;
-        in_tx!(self, "record_findings", |tx| {
+        in_statement!(self, "record_findings", |connection| {
             sqlx::query(
                 "-- record_findings\n\
                  INSERT INTO findings (deployment_id, block_number, block_hash, unit_key, segment_id, condition, \
@@ -100,7 +100,7 @@ impl Journal {
             .bind(&columns.health_factor_bps)
             .bind(&columns.rank)
             .bind(&columns.reason)
-            .execute(tx)
+            .execute(connection)
             .await?;
             Ok(())
         })

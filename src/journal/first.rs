@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bigdecimal::BigDecimal;
+use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Row};
 
 use super::{
@@ -26,10 +27,16 @@ impl Journal {
         &self,
         new: &[(NewTransaction, NewAttempt)],
     ) -> Result<Vec<(TransactionId, AttemptId)>> {
-        let columns = Columns::of(new)?;
+        let entry = |(transaction, attempt): &(NewTransaction, NewAttempt)| Entry {
+            ahead: None,
+            transaction: transaction.clone(),
+            attempt: attempt.clone(),
+        };
+        let entries: Vec<Entry> = new.iter().map(entry).collect();
         let lease = self.fence_binds()?;
-        let created =
-            in_statement!(self, "create_transactions", |connection| { columns.insert(connection, lease).await })?;
+        let created = in_statement!(self, "create_transactions", |connection| {
+            insert_transactions(connection, &entries, lease).await
+        })?;
         if created.len() == new.len() {
             return Ok(created);
         }
@@ -45,11 +52,16 @@ const CREATE_TRANSACTIONS: &str = concat!(
      WITH ",
     fence!("$18", "$19"),
     ", new AS (\
-     SELECT * FROM UNNEST($1::bigint[], $2::bigint[], $3::bytea[], $4::bigint[], $5::bytea[], $6::bytea[], \
+     SELECT deployment_id, chain_id, signer, nonce, to_address, data, value, touches, planned_block, hash, raw, \
+     gas_limit, max_fee_per_gas, max_priority_fee_per_gas, signed_block, number, ahead_id IS NULL AS is_fresh, \
+     COALESCE(ahead_id, nextval('transactions_id_seq')) AS id, \
+     COALESCE(ahead_attempt_id, nextval('attempts_id_seq')) AS attempt_id, COALESCE(written_at, now()) AS written_at \
+     FROM UNNEST($1::bigint[], $2::bigint[], $3::bytea[], $4::bigint[], $5::bytea[], $6::bytea[], \
      $7::numeric[], $8::jsonb[], $9::bigint[], $10::bytea[], $11::bytea[], $12::bigint[], $13::numeric[], \
-     $14::numeric[], $15::bigint[]) WITH ORDINALITY \
+     $14::numeric[], $15::bigint[], $20::bigint[], $21::bigint[], $22::timestamptz[]) WITH ORDINALITY \
      AS n (deployment_id, chain_id, signer, nonce, to_address, data, value, touches, planned_block, hash, \
-     raw, gas_limit, max_fee_per_gas, max_priority_fee_per_gas, signed_block, number)\
+     raw, gas_limit, max_fee_per_gas, max_priority_fee_per_gas, signed_block, ahead_id, ahead_attempt_id, \
+     written_at, number)\
      ), carried AS (\
      SELECT * FROM UNNEST($16::bigint[], $17::bigint[]) AS c (action_id, number)\
      ), locked AS (\
@@ -65,28 +77,64 @@ const CREATE_TRANSACTIONS: &str = concat!(
      AND (SELECT count(*) FROM planned WHERE good) = (SELECT count(*) FROM new) \
      AND (SELECT sum(groups) FROM planned) = (SELECT count(DISTINCT (plan_id, group_no)) FROM locked)\
      ), transaction AS (\
-     INSERT INTO transactions (deployment_id, plan_id, chain_id, signer, nonce, to_address, data, value, touches, \
-     planned_block, status) \
-     SELECT deployment_id, plan_id, chain_id, signer, nonce, to_address, data, value, touches, planned_block, \
-     'signed' FROM agreed, new JOIN planned USING (number) ORDER BY number RETURNING id, chain_id, signer, nonce\
+     INSERT INTO transactions (id, deployment_id, plan_id, chain_id, signer, nonce, to_address, data, value, touches, \
+     planned_block, status, created_at) OVERRIDING SYSTEM VALUE \
+     SELECT id, deployment_id, plan_id, chain_id, signer, nonce, to_address, data, value, touches, planned_block, \
+     'signed', written_at FROM agreed, new JOIN planned USING (number) RETURNING id\
      ), created AS (\
-     SELECT new.*, transaction.id FROM new JOIN transaction USING (chain_id, signer, nonce)\
+     SELECT new.* FROM new JOIN transaction USING (id)\
+     ), reserved AS (\
+     INSERT INTO signed_nonces (chain_id, signer, nonce, deployment_id, transaction_id, attempt_id) \
+     SELECT chain_id, signer, nonce, deployment_id, id, attempt_id FROM created WHERE is_fresh\
      ), attempt AS (\
-     INSERT INTO attempts (transaction_id, kind, hash, raw, gas_limit, max_fee_per_gas, \
-     max_priority_fee_per_gas, signed_block) \
-     SELECT id, 'first', hash, raw, gas_limit, max_fee_per_gas, max_priority_fee_per_gas, signed_block \
-     FROM created ORDER BY number RETURNING id, transaction_id\
+     INSERT INTO attempts (id, transaction_id, kind, hash, raw, gas_limit, max_fee_per_gas, \
+     max_priority_fee_per_gas, signed_block, signed_at) OVERRIDING SYSTEM VALUE \
+     SELECT attempt_id, id, 'first', hash, raw, gas_limit, max_fee_per_gas, max_priority_fee_per_gas, signed_block, \
+     written_at FROM created\
      ), moved AS (\
      UPDATE actions a SET status = 'signed', transaction_id = created.id, status_block = created.signed_block, \
      updated_at = now() \
      FROM carried c JOIN created USING (number) WHERE a.id = c.action_id\
-     ) SELECT created.id, attempt.id AS attempt_id \
-     FROM created JOIN attempt ON attempt.transaction_id = created.id ORDER BY number"
+     ) SELECT id, attempt_id FROM created ORDER BY number"
 );
+
+/// A transaction for the tables.
+pub(super) struct Entry {
+    /// The row ids that it was written ahead with, and when; `None` where it was not.
+    pub(super) ahead: Option<((TransactionId, AttemptId), DateTime<Utc>)>,
+    pub(super) transaction: NewTransaction,
+    pub(super) attempt: NewAttempt,
+}
+
+/// Inserts transactions with their first attempts and moves their actions to signed, all of it or nothing, and answers the row
+/// ids in order.
+pub(super) async fn insert_transactions(
+    connection: &mut PgConnection,
+    entries: &[Entry],
+    lease: (Option<&str>, Option<i64>),
+) -> TxResult<Vec<(TransactionId, AttemptId)>> {
+    Columns::of(entries)?.insert(connection, lease).await
+}
+
+/// Whether the tables can hold it.
+pub(super) fn fits(transaction: &NewTransaction, attempt: &NewAttempt) -> Result<()> {
+    let numbers = [
+        ("chain_id", transaction.chain_id),
+        ("nonce", transaction.nonce),
+        ("planned_block", transaction.planned_block),
+        ("gas_limit", attempt.gas_limit),
+        ("signed_block", attempt.block),
+    ];
+    numbers.into_iter().try_for_each(|(what, number)| bigint(what, number).map(drop))
+}
 
 /// New transactions by column.
 #[derive(Default)]
 struct Columns {
+    /// Of what was written ahead.
+    ahead_id: Vec<Option<i64>>,
+    ahead_attempt_id: Vec<Option<i64>>,
+    written_at: Vec<Option<DateTime<Utc>>>,
     deployment_id: Vec<i64>,
     chain_id: Vec<i64>,
     signer: Vec<Vec<u8>>,
@@ -108,9 +156,12 @@ struct Columns {
 }
 
 impl Columns {
-    fn of(new: &[(NewTransaction, NewAttempt)]) -> Result<Self> {
+    fn of(entries: &[Entry]) -> Result<Self> {
         let mut columns = Self::default();
-        for (number, (transaction, first)) in (1..).zip(new) {
+        for (number, Entry { ahead, transaction, attempt: first }) in (1..).zip(entries) {
+            columns.ahead_id.push(ahead.map(|((id, _), _)| id.0));
+            columns.ahead_attempt_id.push(ahead.map(|((_, attempt), _)| attempt.0));
+            columns.written_at.push(ahead.map(|(_, at)| at));
             columns.deployment_id.push(transaction.deployment.0);
             columns.chain_id.push(bigint("chain_id", transaction.chain_id)?);
             columns.signer.push(transaction.signer.to_vec());
@@ -157,6 +208,9 @@ impl Columns {
             .bind(&self.carried_by)
             .bind(lease)
             .bind(epoch)
+            .bind(&self.ahead_id)
+            .bind(&self.ahead_attempt_id)
+            .bind(&self.written_at)
             .fetch_all(connection)
             .await?;
         rows.iter().map(|row| Ok((TransactionId(row.try_get("id")?), AttemptId(row.try_get("attempt_id")?)))).collect()

@@ -12,6 +12,7 @@
 
 mod accounts;
 mod actions;
+mod ahead;
 mod alerts;
 mod attempts;
 mod cache;
@@ -39,6 +40,7 @@ mod tests;
 
 pub use accounts::{Burden, EpisodeAccount, EpisodeRow, Progress};
 pub use actions::{ActionFilter, ActionRow};
+pub use ahead::{AheadPlan, Entered, FirstSignature};
 pub use alerts::{AlertDecision, AlertRow, AlertSeverity};
 pub use attempts::{AttemptKind, BroadcastOutcome, IncludedReceipt, NewAttempt, StoredAttempt};
 pub use decisions::KeptPlan;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bigdecimal::BigDecimal;
 use chrono::{DateTime, Utc};
-use sqlx::{Row, postgres::PgRow};
+use sqlx::{PgConnection, Row, postgres::PgRow};
 
 use super::{
     ActionId, DeploymentId, EpisodeId, Journal, JournalError, PlanId, Result,
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     recovery::{Action, BalancedPlan, Decision, Ledger, Step, Tier, TierUse},
-    types::{BlockRef, SegmentId, U256},
+    types::{B256, BlockRef, SegmentId, U256},
 };
 
 /// A decision of more units than this is too much to write down with every plan.
@@ -30,7 +30,8 @@ pub(super) struct PlanContent<'p> {
     pub(super) steps: &'p [Step],
     pub(super) ledger: &'p Ledger,
     pub(super) notes: &'p [String],
-    pub(super) decision: Option<&'p Decision>,
+    /// JSON text of the decision, see [`decision_text`].
+    pub(super) decision: Option<String>,
     /// Wei, by step; none where no budget is involved.
     pub(super) outlays: &'p [U256],
 }
@@ -49,15 +50,14 @@ impl Journal {
         cause: &str,
         dry_run: bool,
     ) -> Result<(EpisodeId, PlanId, Vec<ActionId>)> {
-        let (block, steps, ledger) = (plan.block(), plan.steps(), plan.ledger());
         let decision = plan.kept_decision();
         let content = PlanContent {
             segment: plan.segment(),
-            block,
-            steps,
-            ledger,
+            block: plan.block(),
+            steps: plan.steps(),
+            ledger: plan.ledger(),
             notes: plan.notes(),
-            decision: decision.as_deref(),
+            decision: decision_text(decision.as_deref())?,
             outlays: plan.outlays(),
         };
         self.insert_plan_content(deployment, &content, cause, dry_run).await
@@ -128,70 +128,121 @@ impl Journal {
         cause: &str,
         dry_run: bool,
     ) -> Result<(EpisodeId, PlanId, Vec<ActionId>)> {
-        let absorbed = absorbed_total(plan.ledger)?;
-        let ledger = json("ledger", plan.ledger)?;
-        let block_number = bigint("block_number", plan.block.number)?;
-        let decision = plan.decision.filter(|decision| is_kept(decision));
-        let decision = decision.map(|decision| as_json_text("decision", decision)).transpose()?;
-        let notes: Vec<_> = plan.notes.iter().map(|note| text(note)).collect();
-        let actions = ActionColumns::of(plan.segment, plan.steps, plan.outlays)?;
-        let (lease, epoch) = self.fence_binds()?;
-        // One statement, as each costs a round trip that the transactions of this plan wait for.
-        let inserted = in_statement!(self, "insert_plan", |connection| {
-            let rows = sqlx::query(concat!(
-                "-- insert_plan\n\
-                 WITH ",
-                fence!("$22", "$23"),
-                ", episode AS (",
-                open_episode!(" FROM fence"),
-                "), plan AS (\
-                 INSERT INTO plans (deployment_id, episode_id, segment_id, block_number, block_hash, shortfall, \
-                 absorbed, residual, ledger, dry_run, notes, decision) \
-                 SELECT $1, id, $2, $3, $4, $6, $7, $8, $9, $10, $11, $24 FROM episode RETURNING id, episode_id\
-                 ), action AS (\
-                 INSERT INTO actions (deployment_id, plan_id, dry_run, step_no, group_no, leads_group, subject, \
-                 unit_key, tier, absorbs, why, step, outlay_wei, status_block) \
-                 SELECT $1, plan.id, $10, step_no, group_no, leads_group, subject, unit_key, tier, absorbs, why, step, \
-                 outlay_wei, $3 \
-                 FROM plan, UNNEST($12::int[], $13::int[], $14::bool[], $15::text[], $16::bytea[], $17::text[], \
-                 $18::numeric[], $19::text[], $20::jsonb[], $21::numeric[]) \
-                 AS s (step_no, group_no, leads_group, subject, unit_key, tier, absorbs, why, step, outlay_wei) \
-                 RETURNING id, step_no) \
-                 SELECT plan.episode_id, plan.id AS plan_id, action.id FROM plan LEFT JOIN action ON true \
-                 ORDER BY step_no"
-            ))
-            .bind(deployment.0)
-            .bind(i64::from(plan.segment.0))
-            .bind(block_number)
-            .bind(plan.block.hash.as_slice())
-            .bind(text(cause))
-            .bind(numeric(plan.ledger.shortfall))
-            .bind(numeric(absorbed))
-            .bind(numeric(plan.ledger.residual))
-            .bind(&ledger)
-            .bind(dry_run)
-            .bind(&notes)
-            .bind(&actions.step_no)
-            .bind(&actions.group_no)
-            .bind(&actions.leads_group)
-            .bind(&actions.subject)
-            .bind(&actions.unit_key)
-            .bind(&actions.tier)
-            .bind(&actions.absorbs)
-            .bind(&actions.why)
-            .bind(&actions.step)
-            .bind(&actions.outlay_wei)
-            .bind(lease)
-            .bind(epoch)
-            .bind(&decision)
-            .fetch_all(connection)
-            .await?;
-            inserted(&rows)
-        })?;
+        let columns = PlanColumns::of(plan, cause, dry_run)?;
+        let lease = self.fence_binds()?;
+        let inserted =
+            in_statement!(self, "insert_plan", |connection| { columns.insert(connection, deployment, lease).await })?;
         if inserted.is_none() {
             self.explain_fence().await?;
         }
         inserted.ok_or_else(|| JournalError::Conflict("insert_plan: the lease was not held".to_owned()))
+    }
+}
+
+/// A decision as it is kept with a plan; `None` where it is too much.
+pub(super) fn decision_text(decision: Option<&Decision>) -> Result<Option<String>> {
+    let decision = decision.filter(|decision| is_kept(decision));
+    decision.map(|decision| as_json_text("decision", decision)).transpose()
+}
+
+/// A plan by column.
+pub(super) struct PlanColumns {
+    segment: i64,
+    block_number: i64,
+    block_hash: B256,
+    cause: String,
+    shortfall: BigDecimal,
+    absorbed: BigDecimal,
+    residual: BigDecimal,
+    ledger: serde_json::Value,
+    dry_run: bool,
+    notes: Vec<String>,
+    actions: ActionColumns,
+    decision: Option<String>,
+}
+
+impl PlanColumns {
+    pub(super) fn of(plan: &PlanContent<'_>, cause: &str, dry_run: bool) -> Result<Self> {
+        Ok(Self {
+            segment: i64::from(plan.segment.0),
+            block_number: bigint("block_number", plan.block.number)?,
+            block_hash: plan.block.hash,
+            cause: text(cause),
+            shortfall: numeric(plan.ledger.shortfall),
+            absorbed: numeric(absorbed_total(plan.ledger)?),
+            residual: numeric(plan.ledger.residual),
+            ledger: json("ledger", plan.ledger)?,
+            dry_run,
+            notes: plan.notes.iter().map(|note| text(note)).collect(),
+            actions: ActionColumns::of(plan.segment, plan.steps, plan.outlays)?,
+            decision: plan.decision.clone(),
+        })
+    }
+
+    /// What the plan claims: the subject of each group.
+    pub(super) fn subjects(self) -> Vec<String> {
+        let led = self.actions.subject.into_iter().zip(self.actions.leads_group);
+        led.filter_map(|(subject, leads)| leads.then_some(subject)).collect()
+    }
+
+    /// Inserts the plan with its actions under the segment's open episode or one that opens, and answers their ids, the
+    /// actions' in order; `None` where the lease is not held. One statement, as each costs a round trip.
+    pub(super) async fn insert(
+        &self,
+        connection: &mut PgConnection,
+        deployment: DeploymentId,
+        (lease, epoch): (Option<&str>, Option<i64>),
+    ) -> TxResult<Option<(EpisodeId, PlanId, Vec<ActionId>)>> {
+        let actions = &self.actions;
+        let rows = sqlx::query(concat!(
+            "-- insert_plan\n\
+             WITH ",
+            fence!("$22", "$23"),
+            ", episode AS (",
+            open_episode!(" FROM fence"),
+            "), plan AS (\
+             INSERT INTO plans (deployment_id, episode_id, segment_id, block_number, block_hash, shortfall, \
+             absorbed, residual, ledger, dry_run, notes, decision) \
+             SELECT $1, id, $2, $3, $4, $6, $7, $8, $9, $10, $11, $24 FROM episode RETURNING id, episode_id\
+             ), action AS (\
+             INSERT INTO actions (deployment_id, plan_id, dry_run, step_no, group_no, leads_group, subject, \
+             unit_key, tier, absorbs, why, step, outlay_wei, status_block) \
+             SELECT $1, plan.id, $10, step_no, group_no, leads_group, subject, unit_key, tier, absorbs, why, step, \
+             outlay_wei, $3 \
+             FROM plan, UNNEST($12::int[], $13::int[], $14::bool[], $15::text[], $16::bytea[], $17::text[], \
+             $18::numeric[], $19::text[], $20::jsonb[], $21::numeric[]) \
+             AS s (step_no, group_no, leads_group, subject, unit_key, tier, absorbs, why, step, outlay_wei) \
+             RETURNING id, step_no) \
+             SELECT plan.episode_id, plan.id AS plan_id, action.id FROM plan LEFT JOIN action ON true \
+             ORDER BY step_no"
+        ))
+        .bind(deployment.0)
+        .bind(self.segment)
+        .bind(self.block_number)
+        .bind(self.block_hash.as_slice())
+        .bind(&self.cause)
+        .bind(&self.shortfall)
+        .bind(&self.absorbed)
+        .bind(&self.residual)
+        .bind(&self.ledger)
+        .bind(self.dry_run)
+        .bind(&self.notes)
+        .bind(&actions.step_no)
+        .bind(&actions.group_no)
+        .bind(&actions.leads_group)
+        .bind(&actions.subject)
+        .bind(&actions.unit_key)
+        .bind(&actions.tier)
+        .bind(&actions.absorbs)
+        .bind(&actions.why)
+        .bind(&actions.step)
+        .bind(&actions.outlay_wei)
+        .bind(lease)
+        .bind(epoch)
+        .bind(&self.decision)
+        .fetch_all(connection)
+        .await?;
+        inserted(&rows)
     }
 }
 

@@ -38,11 +38,12 @@ pub struct Touches {
 }
 
 /// A transaction about to be sent for the first time.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NewTransaction {
     /// Whose actions it carries.
     pub deployment: DeploymentId,
-    /// The actions: whole groups of one plan, all of them planned or simulated.
+    /// The actions: whole groups of one plan, all of them planned or simulated. Not known to what is written ahead.
+    #[serde(skip)]
     pub actions: Vec<ActionId>,
     /// The chain it is signed for.
     pub chain_id: u64,
@@ -102,7 +103,7 @@ impl Journal {
         in_statement!(self, "next_nonce", |tx| {
             let highest: Option<i64> = sqlx::query_scalar(
                 "-- next_nonce\n\
-                 SELECT max(nonce) FROM transactions WHERE chain_id = $1 AND signer = $2",
+                 SELECT max(nonce) FROM signed_nonces WHERE chain_id = $1 AND signer = $2",
             )
             .bind(chain_id)
             .bind(signer.as_slice())

@@ -126,9 +126,16 @@ impl<J: PipelineJournal> ActLoop<J> {
             return Err(Halted(deviations.join("; ")).into());
         }
         let report = self.scan(snapshot);
+        let (now, changes) = self.changes(snapshot, &report).await.context("read what was found before")?;
         // Whoever is in distress does not wait for being written down, and is written down whatever becomes of the rest.
-        let answered = self.answer(snapshot, &report).await;
-        self.record(snapshot, &report).await.context("record findings")?;
+        let (journal, deployment) = (self.journal.clone(), self.deployment);
+        let recorded = async {
+            if changes.is_empty() { Ok(()) } else { journal.record_findings(deployment, &head, &changes).await }
+        };
+        let (recorded, answered) = tokio::join!(biased; recorded, self.answer(snapshot, &report));
+        recorded.context("record findings")?;
+        self.conditions = Some(now);
+        self.tell_bankrupt(&report);
         answered?;
         self.executor.look_ahead(&head).await;
         if self.executor.is_idle() {
@@ -241,8 +248,13 @@ impl<J: PipelineJournal> ActLoop<J> {
         report
     }
 
-    /// Journals the units whose condition changed since the last pass, those that became healthy included.
-    async fn record(&mut self, snapshot: &Snapshot, report: &ScanReport) -> anyhow::Result<()> {
+    /// What each unit is found in now, and the units whose condition changed since the last pass, those that became healthy
+    /// included.
+    async fn changes(
+        &mut self,
+        snapshot: &Snapshot,
+        report: &ScanReport,
+    ) -> anyhow::Result<(BTreeMap<UnitKey, Condition>, Vec<FindingChange>)> {
         if self.conditions.is_none() {
             self.conditions = Some(self.journal.standing_conditions(self.deployment).await?);
         }
@@ -257,14 +269,13 @@ impl<J: PipelineJournal> ActLoop<J> {
         }
         let healed = before.keys().filter(|unit| !now.contains_key(*unit));
         changes.extend(healed.filter_map(|unit| healthy(self.adapter.as_ref(), snapshot, unit)));
-        if !changes.is_empty() {
-            self.journal.record_findings(self.deployment, &report.block, &changes).await?;
-        }
-        self.conditions = Some(now);
+        Ok((now, changes))
+    }
+
+    fn tell_bankrupt(&self, report: &ScanReport) {
         let bankrupt = report.findings.iter().filter(|finding| finding.condition == Condition::Bankrupt).count();
         let detail = (bankrupt > 0).then(|| format!("{bankrupt} units are bankrupt at block {}", report.block.number));
         self.concerns.state(AlertKind::Shortfall, "", detail);
-        Ok(())
     }
 
     /// Plans and executes one segment's recovery; what was found short.

@@ -4,15 +4,19 @@
 //! process of one build; what is written reads back as the same value.
 //! Must not: hold a plan.
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BalancedPlan, Imbalance, MarketCase, Reservations, SegmentCase, Terms, TierSettings, adl_policy, plan_offered,
-    plan_with, state::Violation,
+    BalancedPlan, Imbalance, MarketCase, Reservations, SegmentCase, Step, Terms, Tier, TierSettings, adl_policy,
+    limits, plan_offered, plan_with, state::Violation,
 };
-use crate::types::MarketId;
+use crate::types::{MarketId, UnitKey};
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,8 +34,19 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// Decides, and leaves with the plan what it was made from.
+    /// Decides, and leaves with the plan what it was made from. Where liquidation and the insurance fund are enough, nobody who
+    /// only stands by is looked at: they can be many times the rest, and the same comes of it.
     pub fn decide(self) -> Result<BalancedPlan, Imbalance> {
+        if self.terms.is_none() {
+            limits::check(&self.case)?;
+            let narrow = self.without_bystanders();
+            if let Ok(mut plan) = narrow.plan()
+                && needs_no_bystander(&plan)
+            {
+                plan.decision = Some(Arc::new(narrow));
+                return Ok(plan);
+            }
+        }
         let mut plan = self.plan()?;
         plan.decision = Some(Arc::new(self));
         Ok(plan)
@@ -40,7 +55,7 @@ impl Decision {
     /// What of it is enough to make this plan of its own again: without those who only stand by, where the same comes of it
     /// without them.
     fn enough_for(&self, plan: &BalancedPlan) -> Cow<'_, Self> {
-        if self.case.solvent.is_empty() {
+        if self.has_no_bystanders() {
             return Cow::Borrowed(self);
         }
         let narrow = self.without_bystanders();
@@ -55,8 +70,7 @@ impl Decision {
     /// pays for others and no margin is moved. They can be many times the rest.
     fn without_bystanders(&self) -> Self {
         let case = &self.case;
-        let orders = case.markets.values().flat_map(|market| market.buys.iter().chain(&market.sells));
-        let makers = orders.filter_map(|order| case.solvent.get_key_value(&order.maker));
+        let makers = self.makers().filter_map(|maker| case.solvent.get_key_value(maker));
         let without_holders = |(id, market): (&MarketId, &MarketCase)| {
             let MarketCase { buys, sells, margin_bounds, .. } = market;
             let (buys, sells, margin_bounds) = (buys.clone(), sells.clone(), *margin_bounds);
@@ -75,6 +89,16 @@ impl Decision {
         Self { case, tiers, adl_policy, terms: self.terms.clone(), reservations: self.reservations.clone() }
     }
 
+    fn makers(&self) -> impl Iterator<Item = &UnitKey> {
+        let orders = self.case.markets.values().flat_map(|market| market.buys.iter().chain(&market.sells));
+        orders.map(|order| &order.maker)
+    }
+
+    fn has_no_bystanders(&self) -> bool {
+        let makers: BTreeSet<&UnitKey> = self.makers().filter(|maker| self.case.solvent.contains_key(maker)).collect();
+        makers.len() == self.case.solvent.len() && self.case.markets.values().all(|market| market.holders.is_empty())
+    }
+
     /// Decides.
     pub fn plan(&self) -> Result<BalancedPlan, Imbalance> {
         if let Some(terms) = &self.terms {
@@ -84,6 +108,13 @@ impl Decision {
         let policy = adl_policy(&self.adl_policy).ok_or_else(unknown)?;
         plan_with(&self.case, &self.tiers, policy, &self.reservations)
     }
+}
+
+/// Whether a plan that was made without those who only stand by is the one that would be made with them: all loss is borne
+/// before anybody else could be asked, and nothing is left to be said.
+fn needs_no_bystander(plan: &BalancedPlan) -> bool {
+    let early = |step: &Step| matches!(step.tier, Tier::Liquidate | Tier::InsuranceFund);
+    plan.ledger.residual.is_zero() && plan.notes.is_empty() && plan.steps.iter().all(early)
 }
 
 impl BalancedPlan {

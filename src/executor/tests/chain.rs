@@ -279,7 +279,7 @@ impl ChainPort for FakeChain {
         if world.chain.dark || !world.fuse.before() {
             return Err(SendError::Unknown(timeout()));
         }
-        let durable = world.journal.transactions.iter().flat_map(|t| &t.attempts).any(|a| a.raw == *transaction.raw());
+        let durable = world.journal.holds(transaction.raw());
         assert!(durable, "bytes left that are not in the journal");
         world.chain.sends.push(transaction.hash());
         let answer = world.chain.accept(transaction.raw());
@@ -292,7 +292,7 @@ impl ChainPort for FakeChain {
 
     async fn send_private(&self, transaction: &Journalled) -> Option<Result<B256, SendError>> {
         let mut world = self.0.lock().unwrap();
-        let durable = world.journal.transactions.iter().flat_map(|t| &t.attempts).any(|a| a.raw == *transaction.raw());
+        let durable = world.journal.holds(transaction.raw());
         let shown = world.chain.relay.as_mut()?;
         assert!(durable, "bytes left that are not in the journal");
         let Ok(shown) = shown else { return Some(Err(SendError::Unknown(timeout()))) };

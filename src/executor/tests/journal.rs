@@ -6,12 +6,12 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{super::ports::JournalPort, Shared};
 use crate::{
     journal::{
-        ActionId, ActionStatus, AttemptId, AttemptKind, BroadcastOutcome, DeploymentId, EpisodeId, IncludedReceipt,
-        JournalError, NewAttempt, NewTransaction, PlanId, StoredAttempt, TransactionId, TransactionStatus,
-        UnsettledTransaction,
+        ActionId, ActionStatus, AheadPlan, AttemptId, AttemptKind, BroadcastOutcome, DeploymentId, Entered, EpisodeId,
+        FirstSignature, IncludedReceipt, JournalError, NewAttempt, NewTransaction, PlanId, StoredAttempt,
+        TransactionId, TransactionStatus, UnsettledTransaction,
     },
     recovery::{BalancedPlan, Step},
-    types::{Address, U256, UnitKey},
+    types::{Address, SegmentId, U256, UnitKey},
 };
 
 /// One action's row.
@@ -30,10 +30,21 @@ pub(crate) struct JournalState {
     pub(crate) actions: BTreeMap<ActionId, ActionRow>,
     pub(crate) transactions: Vec<UnsettledTransaction>,
     pub(crate) receipts: BTreeMap<TransactionId, IncludedReceipt>,
+    /// Written ahead and not entered yet.
+    ahead: Option<Ahead>,
     plans: i64,
-    attempts: i64,
+    transaction_ids: i64,
+    attempt_ids: i64,
 }
 
+/// What was written ahead.
+#[derive(Clone, Debug)]
+struct Ahead {
+    plan: BalancedPlan,
+    first: Vec<(Ids, FirstSignature)>,
+}
+
+type Ids = (TransactionId, AttemptId);
 type Answer<T> = Result<T, JournalError>;
 
 fn conflict<T>(why: &str) -> Answer<T> {
@@ -54,10 +65,27 @@ impl JournalState {
         rows.filter(|row| from.contains(&row.status)).for_each(|row| row.status = to);
     }
 
-    fn create(&mut self, new: &NewTransaction, first: &NewAttempt) -> Answer<(TransactionId, AttemptId)> {
-        if self.transactions.iter().any(|t| t.signer == new.signer && t.nonce == new.nonce) {
+    fn check_nonce(&self, new: &NewTransaction, attempt: &NewAttempt) -> Answer<()> {
+        let ahead = self.ahead.iter().flat_map(|ahead| &ahead.first).map(|(_, first)| first);
+        let mut nonces = self.transactions.iter().map(|t| (t.signer, t.nonce));
+        let mut ahead_nonces = ahead.clone().map(|first| (first.transaction.signer, first.transaction.nonce));
+        let taken = |one: (Address, u64)| one == (new.signer, new.nonce);
+        if nonces.any(taken) || ahead_nonces.any(taken) {
             return conflict("nonce is taken");
         }
+        if ahead.map(|first| first.attempt.hash).any(|hash| hash == attempt.hash) {
+            return conflict("hash is taken");
+        }
+        self.check_hash(attempt)
+    }
+
+    fn next_ids(&mut self) -> Ids {
+        self.transaction_ids += 1;
+        self.attempt_ids += 1;
+        (TransactionId(self.transaction_ids), AttemptId(self.attempt_ids))
+    }
+
+    fn create(&mut self, (id, attempt): Ids, new: &NewTransaction, first: &NewAttempt) -> Answer<Ids> {
         for id in &new.actions {
             let row = &self.actions[id];
             assert!(!row.dry_run, "an action of a dry run was signed");
@@ -65,13 +93,10 @@ impl JournalState {
                 return conflict("an action is elsewhere");
             }
         }
-        let attempt = self.store(first, None)?;
-        let id = TransactionId(self.transactions.len() as i64 + 1);
         for action in &new.actions {
             let row = self.actions.get_mut(action).unwrap();
             (row.status, row.transaction) = (ActionStatus::Signed, Some(id));
         }
-        let ids = (id, attempt.id);
         self.transactions.push(UnsettledTransaction {
             id,
             plan: PlanId(self.plans),
@@ -86,9 +111,9 @@ impl JournalState {
             planned_block: new.planned_block,
             status: TransactionStatus::Signed,
             included: None,
-            attempts: vec![attempt],
+            attempts: vec![stored(attempt, first, None)],
         });
-        Ok(ids)
+        Ok((id, attempt))
     }
 
     fn answer(&mut self, id: AttemptId, outcome: &BroadcastOutcome) -> Answer<()> {
@@ -108,22 +133,37 @@ impl JournalState {
         Ok(())
     }
 
-    fn store(&mut self, attempt: &NewAttempt, kind: Option<AttemptKind>) -> Answer<StoredAttempt> {
+    fn check_hash(&self, attempt: &NewAttempt) -> Answer<()> {
         if self.transactions.iter().flat_map(|t| &t.attempts).any(|a| a.hash == attempt.hash) {
             return conflict("hash is taken");
         }
-        self.attempts += 1;
-        Ok(StoredAttempt {
-            id: AttemptId(self.attempts),
-            kind,
-            hash: attempt.hash,
-            raw: attempt.raw.clone(),
-            gas_limit: attempt.gas_limit,
-            max_fee_per_gas: attempt.max_fee_per_gas,
-            max_priority_fee_per_gas: attempt.max_priority_fee_per_gas,
-            signed_block: attempt.block,
-            broadcast: None,
-        })
+        Ok(())
+    }
+
+    /// Whether the bytes would be found again after a crash.
+    pub(crate) fn holds(&self, raw: &[u8]) -> bool {
+        let mut ahead = self.ahead.iter().flat_map(|ahead| &ahead.first);
+        let entered = self.transactions.iter().flat_map(|t| &t.attempts).any(|a| *a.raw == *raw);
+        entered || ahead.any(|(_, first)| *first.attempt.raw == *raw)
+    }
+
+    fn is_open(&self, step: &Step) -> bool {
+        let claims = |row: &ActionRow| !row.status.is_terminal() && row.status != ActionStatus::Included;
+        self.actions.values().any(|row| Some(&row.unit) == step.unit.as_ref() && claims(row))
+    }
+}
+
+fn stored(id: AttemptId, attempt: &NewAttempt, kind: Option<AttemptKind>) -> StoredAttempt {
+    StoredAttempt {
+        id,
+        kind,
+        hash: attempt.hash,
+        raw: attempt.raw.clone(),
+        gas_limit: attempt.gas_limit,
+        max_fee_per_gas: attempt.max_fee_per_gas,
+        max_priority_fee_per_gas: attempt.max_priority_fee_per_gas,
+        signed_block: attempt.block,
+        broadcast: None,
     }
 }
 
@@ -133,9 +173,7 @@ const OPEN: [TransactionStatus; 2] = [TransactionStatus::Signed, TransactionStat
 impl JournalState {
     pub(crate) fn insert_plan(&mut self, plan: &BalancedPlan, dry_run: bool) -> Answer<(PlanId, Vec<ActionId>)> {
         let unit = |step: &Step| step.unit.clone().unwrap();
-        let claims = |row: &ActionRow| !row.status.is_terminal() && row.status != ActionStatus::Included;
-        let open = |key: &UnitKey| self.actions.values().any(|row| row.unit == *key && claims(row));
-        if plan.steps().iter().any(|step| open(&unit(step))) {
+        if plan.steps().iter().any(|step| self.is_open(step)) {
             return conflict("a unit has an open action");
         }
         self.plans += 1;
@@ -148,6 +186,42 @@ impl JournalState {
             ids.push(id);
         }
         Ok((PlanId(self.plans), ids))
+    }
+
+    pub(crate) fn write_ahead(&mut self, plan: &BalancedPlan, first: &[FirstSignature]) -> Answer<Option<Vec<Ids>>> {
+        if self.ahead.is_some() {
+            return conflict("something is still to be entered");
+        }
+        if plan.steps().iter().any(|step| self.is_open(step)) {
+            return Ok(None);
+        }
+        for (at, one) in first.iter().enumerate() {
+            self.check_nonce(&one.transaction, &one.attempt)?;
+            assert!(
+                first[..at].iter().all(|other| other.transaction.nonce != one.transaction.nonce),
+                "one nonce twice"
+            );
+        }
+        let first: Vec<_> = first.iter().map(|one| (self.next_ids(), one.clone())).collect();
+        let ids = first.iter().map(|(ids, _)| *ids).collect();
+        self.ahead = Some(Ahead { plan: plan.clone(), first });
+        Ok(Some(ids))
+    }
+
+    /// Whether something is to be entered.
+    pub(crate) fn is_ahead(&self) -> bool {
+        self.ahead.is_some()
+    }
+
+    /// The segment of what was entered, and its actions.
+    pub(crate) fn enter_ahead(&mut self) -> Option<(SegmentId, Vec<ActionId>)> {
+        let Ahead { plan, first } = self.ahead.take()?;
+        let (_, actions) = self.insert_plan(&plan, false).unwrap();
+        for (ids, FirstSignature { steps, mut transaction, attempt }) in first {
+            transaction.actions = actions[steps].to_vec();
+            self.create(ids, &transaction, &attempt).unwrap();
+        }
+        Some((plan.segment(), actions))
     }
 
     pub(crate) fn set_action_status(
@@ -172,7 +246,9 @@ impl JournalState {
         Ok(())
     }
 
+    /// What is ahead is entered before.
     pub(crate) fn abandon_unsigned(&mut self, reason: &str) -> u64 {
+        assert!(self.ahead.is_none(), "what was written ahead is not entered");
         let unsigned = [ActionStatus::Planned, ActionStatus::Simulated];
         let mut count = 0;
         for row in self.actions.values_mut().filter(|row| unsigned.contains(&row.status)) {
@@ -183,16 +259,20 @@ impl JournalState {
     }
 
     pub(crate) fn next_nonce(&self, signer: Address) -> Option<u64> {
-        let own = self.transactions.iter().filter(|t| t.signer == signer);
-        own.map(|transaction| transaction.nonce + 1).max()
+        let ahead = self.ahead.iter().flat_map(|ahead| &ahead.first).map(|(_, first)| &first.transaction);
+        let used = self.transactions.iter().map(|t| (t.signer, t.nonce));
+        let used = used.chain(ahead.map(|transaction| (transaction.signer, transaction.nonce)));
+        used.filter(|(by, _)| *by == signer).map(|(_, nonce)| nonce + 1).max()
     }
 
-    pub(crate) fn create_transactions(
-        &mut self,
-        new: &[(NewTransaction, NewAttempt)],
-    ) -> Answer<Vec<(TransactionId, AttemptId)>> {
+    pub(crate) fn create_transactions(&mut self, new: &[(NewTransaction, NewAttempt)]) -> Answer<Vec<Ids>> {
         let mut after = self.clone();
-        let ids = new.iter().map(|(new, first)| after.create(new, first)).collect::<Answer<Vec<_>>>()?;
+        let create = |(new, first): &(NewTransaction, NewAttempt)| {
+            after.check_nonce(new, first)?;
+            let ids = after.next_ids();
+            after.create(ids, new, first)
+        };
+        let ids = new.iter().map(create).collect::<Answer<Vec<_>>>()?;
         *self = after;
         Ok(ids)
     }
@@ -203,13 +283,14 @@ impl JournalState {
         attempt: &NewAttempt,
         kind: AttemptKind,
     ) -> Answer<AttemptId> {
-        let attempt = self.store(attempt, Some(kind))?;
-        let stored = attempt.id;
-        self.transaction(id, &OPEN)?.attempts.push(attempt);
+        self.check_hash(attempt)?;
+        let added = AttemptId(self.attempt_ids + 1);
+        self.transaction(id, &OPEN)?.attempts.push(stored(added, attempt, Some(kind)));
+        self.attempt_ids += 1;
         if kind == AttemptKind::Cancel {
             self.move_actions(id, &[ActionStatus::Signed, ActionStatus::Sent], ActionStatus::Replaced);
         }
-        Ok(stored)
+        Ok(added)
     }
 
     pub(crate) fn mark_broadcasts(&mut self, said: &[(AttemptId, BroadcastOutcome)]) -> Answer<()> {
@@ -303,6 +384,19 @@ impl JournalPort for FakeJournal {
         })
     }
 
+    async fn write_ahead(
+        &self,
+        _: DeploymentId,
+        plan: &AheadPlan<'_>,
+        first: &[FirstSignature],
+    ) -> Answer<Option<Vec<Ids>>> {
+        self.write(|journal| journal.write_ahead(plan.plan, first))
+    }
+
+    async fn enter_ahead(&self, _: DeploymentId) -> Answer<Option<Entered>> {
+        self.write(|journal| Ok(journal.enter_ahead().map(|(_, actions)| Entered { episode: EpisodeId(1), actions })))
+    }
+
     async fn set_action_status(
         &self,
         actions: &[ActionId],
@@ -314,17 +408,17 @@ impl JournalPort for FakeJournal {
     }
 
     async fn abandon_unsigned(&self, _: DeploymentId, reason: &str, _: u64) -> Answer<u64> {
-        self.write(|journal| Ok(journal.abandon_unsigned(reason)))
+        self.write(|journal| {
+            journal.enter_ahead();
+            Ok(journal.abandon_unsigned(reason))
+        })
     }
 
     async fn next_nonce(&self, _: u64, signer: Address) -> Answer<Option<u64>> {
         self.read(|journal| journal.next_nonce(signer))
     }
 
-    async fn create_transactions(
-        &self,
-        new: &[(NewTransaction, NewAttempt)],
-    ) -> Answer<Vec<(TransactionId, AttemptId)>> {
+    async fn create_transactions(&self, new: &[(NewTransaction, NewAttempt)]) -> Answer<Vec<Ids>> {
         self.write(|journal| journal.create_transactions(new))
     }
 

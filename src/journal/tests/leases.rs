@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::positions::Delta;
+use crate::{positions::Delta, recovery::BalancedPlan};
 
 const LASTS: Duration = Duration::from_secs(600);
 
@@ -62,8 +62,13 @@ async fn whoever_lost_the_lease_writes_no_cache_no_plan_and_no_signed_bytes() {
     run_out(&fixture).await;
     let of_two = [(new.clone(), attempt(0))];
     assert_conflict(stale.create_transactions(&of_two).await);
+    let plan = BalancedPlan::unchecked(SEGMENT, block(10), Vec::new(), Ledger::default());
+    let plan = AheadPlan::of(&plan, "distress").unwrap();
+    let first = [FirstSignature { steps: 0..0, transaction: fixture.transaction(&[], 5), attempt: attempt(5) }];
+    assert_conflict(stale.write_ahead(fixture.deployment, &plan, &first).await);
     let next = acquire(&fixture.journal, "next").await.unwrap();
     assert_conflict(stale.create_transactions(&of_two).await);
+    assert_conflict(stale.write_ahead(fixture.deployment, &plan, &first).await);
     let fresh = fixture.journal.fenced(&next);
     let (transaction, _) = fresh.create_transactions(&of_two).await.unwrap()[0];
     assert_conflict(stale.add_attempt(transaction, &attempt(9), AttemptKind::Replace).await);

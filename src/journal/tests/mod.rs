@@ -1,5 +1,6 @@
 //! The journal against a real Postgres, a database per test.
 
+mod ahead;
 mod alerts;
 mod cache;
 mod episodes;
@@ -13,7 +14,10 @@ mod transactions;
 
 use crate::{
     demo::postgres::TestDatabase,
-    journal::{plans::PlanContent, *},
+    journal::{
+        plans::{PlanContent, decision_text},
+        *,
+    },
     recovery::{Action, Ledger, Step, Tier},
     types::{Address, B256, BlockRef, Bytes, DeploymentName, I256, MarketId, SegmentId, U256, UnitKey},
 };
@@ -116,6 +120,10 @@ impl Fixture {
         Ok(done.rows_affected())
     }
 
+    async fn count(&self, sql: &str) -> i64 {
+        sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&self.journal.pool).await.unwrap()
+    }
+
     /// Asserts that the constraint of this name refuses the statement.
     async fn refused_by(&self, constraint: &str, sql: &str) {
         match self.raw(sql).await {
@@ -199,6 +207,7 @@ fn futures_can_move_between_threads() {
         name: DeploymentName,
     }
     spawnable(|journal, b| journal.create_transactions(&b.transactions));
+    spawnable(|journal, _| journal.enter_ahead(DeploymentId(1)));
     spawnable(|journal, b| journal.add_attempt(TransactionId(1), &b.attempt, AttemptKind::Cancel));
     spawnable(|journal, b| journal.mark_included(TransactionId(1), AttemptId(1), &b.receipt));
     spawnable(|journal, b| journal.raise_alert(&b.alert));

@@ -115,9 +115,16 @@ async fn a_plan_is_read_with_what_it_was_made_from() {
     let ledger = ledger_of(&steps);
     for decision in [Some(&decision), None] {
         let notes = &["left undone".to_owned()];
-        let at = &block(10);
-        let content =
-            PlanContent { segment: SEGMENT, block: at, steps: &steps, ledger: &ledger, notes, decision, outlays: &[] };
+        let (at, text) = (&block(10), decision_text(decision).unwrap());
+        let content = PlanContent {
+            segment: SEGMENT,
+            block: at,
+            steps: &steps,
+            ledger: &ledger,
+            notes,
+            decision: text,
+            outlays: &[],
+        };
         let (under, id, _) = journal.insert_plan_content(fixture.deployment, &content, "distress", true).await.unwrap();
         assert_eq!(under, episode);
         journal.abandon_unsigned(fixture.deployment, "made again", 10).await.unwrap();

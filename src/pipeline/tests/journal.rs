@@ -15,8 +15,9 @@ use crate::{
     executor::ports::JournalPort,
     indexer::CacheStore,
     journal::{
-        ActionId, ActionStatus, AttemptId, AttemptKind, BroadcastOutcome, DeploymentId, EpisodeId, FindingChange,
-        IncludedReceipt, JournalError, NewAttempt, NewTransaction, PlanId, TransactionId, UnsettledTransaction,
+        ActionId, ActionStatus, AheadPlan, AttemptId, AttemptKind, BroadcastOutcome, DeploymentId, Entered, EpisodeId,
+        FindingChange, FirstSignature, IncludedReceipt, JournalError, NewAttempt, NewTransaction, PlanId,
+        TransactionId, UnsettledTransaction,
     },
     pipeline::ports::PipelineJournal,
     positions::{Book, Change, Delta, Draft},
@@ -43,6 +44,11 @@ pub(super) struct SimJournal {
 
 fn down() -> JournalError {
     JournalError::Unavailable("simulated".to_owned())
+}
+
+fn enter_ahead(world: &mut World) -> Option<Entered> {
+    let (segment, actions) = world.tables.executor.enter_ahead()?;
+    Some(Entered { episode: world.tables.open_episode(segment), actions })
 }
 
 impl SimJournal {
@@ -119,6 +125,19 @@ impl JournalPort for SimJournal {
         .await
     }
 
+    async fn write_ahead(
+        &self,
+        _: DeploymentId,
+        plan: &AheadPlan<'_>,
+        first: &[FirstSignature],
+    ) -> Answer<Option<Vec<(TransactionId, AttemptId)>>> {
+        self.fenced("write_ahead", |world| world.tables.executor.write_ahead(plan.plan, first)).await
+    }
+
+    async fn enter_ahead(&self, _: DeploymentId) -> Answer<Option<Entered>> {
+        self.transact("enter_ahead", |world| Ok(enter_ahead(world))).await
+    }
+
     async fn set_action_status(
         &self,
         actions: &[ActionId],
@@ -131,7 +150,11 @@ impl JournalPort for SimJournal {
     }
 
     async fn abandon_unsigned(&self, _: DeploymentId, reason: &str, _: u64) -> Answer<u64> {
-        self.transact("abandon_unsigned", |world| Ok(world.tables.executor.abandon_unsigned(reason))).await
+        let abandon = |world: &mut World| {
+            enter_ahead(world);
+            Ok(world.tables.executor.abandon_unsigned(reason))
+        };
+        self.transact("abandon_unsigned", abandon).await
     }
 
     async fn next_nonce(&self, _: u64, signer: Address) -> Answer<Option<u64>> {

@@ -101,6 +101,9 @@ impl Judge {
         if !distressed.is_empty() {
             return Some(format!("{distressed:?} are in distress: {tally:?}"));
         }
+        if world.tables.executor.is_ahead() {
+            return Some("something is written ahead and not entered".to_owned());
+        }
         let unsettled = world.tables.executor.unsettled_transactions();
         if !unsettled.is_empty() {
             return Some(format!("unsettled: {unsettled:?}"));

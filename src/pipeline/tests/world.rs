@@ -108,9 +108,8 @@ impl World {
     /// A replica sends bytes. They must be durable, its lease must hold, and nobody may have paused it. What happens to
     /// them on their way is not its doing.
     pub(super) fn note_send(&mut self, replica: usize, raw: &[u8]) {
-        let attempts = || self.tables.executor.transactions.iter().flat_map(|transaction| &transaction.attempts);
         let hash = keccak256(raw);
-        let durable = attempts().any(|attempt| *attempt.raw == *raw && attempt.hash == hash);
+        let durable = self.tables.executor.holds(raw);
         self.note(format!("replica {replica} sends {hash}"));
         if !durable {
             self.violated(format!("{hash} is sent and not in the journal"));
