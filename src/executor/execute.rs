@@ -1,4 +1,4 @@
-//! From a plan to transactions on the wire: prove and write down, sign, write down, send. In this order, always.
+//! From a plan to transactions on the wire: prove, sign, write all of it down, send. In this order, always.
 
 use std::{ops::Range, time::Duration};
 

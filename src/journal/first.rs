@@ -1,5 +1,5 @@
-//! First signatures: transactions with their signed bytes and the claim on their actions, all in one statement, since every
-//! round trip stands between a decision and the wire.
+//! First signatures in the tables: transactions with their signed bytes and the claim on their actions, all in one statement.
+//! What was written ahead comes here once it is on its way; the rest of a long plan comes here before it is sent.
 //!
 //! Invariant: a nonce, a hash and an action are given out once.
 

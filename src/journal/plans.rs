@@ -1,4 +1,4 @@
-//! Plans and the actions they are made of: written whole before anything is signed.
+//! Plans and the actions they are made of: written whole, here or ahead, before anything of them is sent.
 
 use std::collections::BTreeMap;
 
