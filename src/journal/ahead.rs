@@ -5,7 +5,7 @@
 //! ahead; entering happens once, whoever does it.
 //! Must not: be read for anything but entering and the next nonce.
 
-use std::{borrow::Cow, ops::Range};
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, Row};
@@ -20,10 +20,7 @@ use super::{
     session::{in_statement, in_tx},
     values::{as_json_text, bigint, parse_json},
 };
-use crate::{
-    recovery::{BalancedPlan, Ledger, Step},
-    types::{BlockRef, SegmentId, U256},
-};
+use crate::recovery::BalancedPlan;
 
 /// A plan that is to be written ahead with its first signatures.
 #[derive(Clone, Debug)]
@@ -41,17 +38,17 @@ impl<'p> AheadPlan<'p> {
     pub fn of(plan: &'p BalancedPlan, cause: &str) -> Result<Self> {
         let decision = plan.kept_decision();
         let decision = decision_text(decision.as_deref())?;
-        let content = StoredPlan {
-            cause: cause.into(),
+        let content = PlanContent {
             segment: plan.segment(),
-            block: *plan.block(),
-            steps: plan.steps().into(),
-            ledger: Cow::Borrowed(plan.ledger()),
-            notes: plan.notes().into(),
-            outlays: plan.outlays().into(),
+            block: plan.block(),
+            steps: plan.steps(),
+            ledger: plan.ledger(),
+            notes: plan.notes(),
+            decision: None,
+            outlays: plan.outlays(),
         };
-        let subjects = content.columns(None)?.subjects();
-        Ok(Self { plan, text: as_json_text("plan", &content)?, decision, subjects })
+        let columns = PlanColumns::of(&content, cause, false)?;
+        Ok(Self { plan, text: as_json_text("plan", &columns)?, decision, subjects: columns.subjects() })
     }
 }
 
@@ -73,33 +70,6 @@ pub struct Entered {
     pub episode: EpisodeId,
     /// The actions, by step.
     pub actions: Vec<ActionId>,
-}
-
-/// A plan as it is written ahead.
-#[derive(Serialize, Deserialize)]
-struct StoredPlan<'p> {
-    cause: Cow<'p, str>,
-    segment: SegmentId,
-    block: BlockRef,
-    steps: Cow<'p, [Step]>,
-    ledger: Cow<'p, Ledger>,
-    notes: Cow<'p, [String]>,
-    outlays: Cow<'p, [U256]>,
-}
-
-impl StoredPlan<'_> {
-    fn columns(&self, decision: Option<String>) -> Result<PlanColumns> {
-        let content = PlanContent {
-            segment: self.segment,
-            block: &self.block,
-            steps: &self.steps,
-            ledger: &self.ledger,
-            notes: &self.notes,
-            decision,
-            outlays: &self.outlays,
-        };
-        PlanColumns::of(&content, &self.cause, false)
-    }
 }
 
 impl Journal {
@@ -203,9 +173,9 @@ pub(super) async fn enter(tx: &mut PgConnection, deployment: DeploymentId) -> Tx
     .fetch_all(&mut *tx)
     .await?;
     let Some(leads) = rows.first() else { return Ok(None) };
-    let plan: StoredPlan<'_> = parse_json("plan", leads.try_get("plan")?)?;
-    let columns = plan.columns(leads.try_get("decision")?)?;
-    let inserted = columns.insert(tx, deployment, (None, None)).await?;
+    let mut plan: PlanColumns = parse_json("plan", leads.try_get("plan")?)?;
+    plan.decision = leads.try_get("decision")?;
+    let inserted = plan.insert(tx, deployment, (None, None)).await?;
     let (episode, _, actions) =
         inserted.ok_or_else(|| JournalError::Conflict("enter_ahead: the plan was not inserted".to_owned()))?;
     let mut entries = Vec::with_capacity(rows.len());

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bigdecimal::BigDecimal;
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
 use super::{
@@ -145,7 +146,8 @@ pub(super) fn decision_text(decision: Option<&Decision>) -> Result<Option<String
     decision.map(|decision| as_json_text("decision", decision)).transpose()
 }
 
-/// A plan by column.
+/// A plan by column, as it is bound and as it is written ahead.
+#[derive(Serialize, Deserialize)]
 pub(super) struct PlanColumns {
     segment: i64,
     block_number: i64,
@@ -158,7 +160,9 @@ pub(super) struct PlanColumns {
     dry_run: bool,
     notes: Vec<String>,
     actions: ActionColumns,
-    decision: Option<String>,
+    /// Has a column of its own wherever the plan is written.
+    #[serde(skip)]
+    pub(super) decision: Option<String>,
 }
 
 impl PlanColumns {
@@ -180,9 +184,9 @@ impl PlanColumns {
     }
 
     /// What the plan claims: the subject of each group.
-    pub(super) fn subjects(self) -> Vec<String> {
-        let led = self.actions.subject.into_iter().zip(self.actions.leads_group);
-        led.filter_map(|(subject, leads)| leads.then_some(subject)).collect()
+    pub(super) fn subjects(&self) -> Vec<String> {
+        let led = self.actions.subject.iter().zip(&self.actions.leads_group);
+        led.filter(|(_, leads)| **leads).map(|(subject, _)| subject.clone()).collect()
     }
 
     /// Inserts the plan with its actions under the segment's open episode or one that opens, and answers their ids, the
@@ -271,14 +275,14 @@ fn absorbed_total(ledger: &Ledger) -> Result<U256> {
 }
 
 /// The steps of a plan, by column.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 struct ActionColumns {
     step_no: Vec<i32>,
     group_no: Vec<i32>,
     leads_group: Vec<bool>,
     subject: Vec<String>,
     unit_key: Vec<Option<Vec<u8>>>,
-    tier: Vec<&'static str>,
+    tier: Vec<String>,
     absorbs: Vec<BigDecimal>,
     why: Vec<String>,
     step: Vec<serde_json::Value>,
@@ -300,7 +304,7 @@ impl ActionColumns {
             columns.leads_group.push(leads);
             columns.subject.push(subject);
             columns.unit_key.push(step.unit.as_ref().map(|unit| unit.as_bytes().to_vec()));
-            columns.tier.push(step.tier.as_str());
+            columns.tier.push(step.tier.as_str().to_owned());
             columns.absorbs.push(numeric(step.absorbs));
             columns.why.push(text(&step.why));
             columns.step.push(json("step", &step.action)?);

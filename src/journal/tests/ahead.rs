@@ -1,13 +1,36 @@
 //! What is written ahead, against a real Postgres.
 
 use super::*;
-use crate::recovery::BalancedPlan;
+use crate::recovery::{BalancedPlan, Intent, IntentKind, Scope};
 use ActionStatus::{Abandoned, Signed};
 
 fn plan_of(units: &[u8]) -> BalancedPlan {
     let steps: Vec<Step> = units.iter().map(|of| step(*of, Tier::Liquidate, 1)).collect();
     let ledger = ledger_of(&steps);
     BalancedPlan::unchecked(SEGMENT, block(10), steps, ledger)
+}
+
+/// Whose own kind stands where the step's is.
+fn intent() -> Intent {
+    Intent {
+        kind: IntentKind::SettleBadDebt,
+        scope: Scope::Unit(unit(3)),
+        payload: Bytes::from_static(&[1]),
+        tier: Tier::InsuranceFund,
+        absorbs: U256::ZERO,
+        deepens: U256::ZERO,
+        implicit: Vec::new(),
+        promises: Vec::new(),
+        reward: U256::MAX,
+        cost: U256::ZERO,
+        swapped: U256::ZERO,
+        gas: 0,
+        capital: Vec::new(),
+        bad_debt: true,
+        not_before: 0,
+        batch: None,
+        why: "a test".into(),
+    }
 }
 
 impl Fixture {
@@ -69,7 +92,10 @@ async fn what_is_written_ahead_takes_its_nonces_at_once_and_is_entered_before_an
 #[tokio::test]
 async fn a_plan_that_was_written_ahead_is_entered_as_one_that_was_not() {
     let fixture = Fixture::new().await;
-    let mut plan = plan_of(&[1, 2]);
+    let mut steps: Vec<Step> = [1, 2].map(|of| step(of, Tier::Liquidate, 1)).into();
+    steps.push(Step { action: Action::Intent(Box::new(intent())), ..step(3, Tier::InsuranceFund, 7) });
+    let ledger = ledger_of(&steps);
+    let mut plan = BalancedPlan::unchecked(SEGMENT, block(10), steps, ledger);
     plan.keep(&["a \0 note"]);
     let ahead = fixture.write_ahead(&plan, &[fixture.first(0, 0), fixture.first(1, 1)]).await.unwrap();
     assert_eq!(ahead.unwrap().len(), 2);
@@ -83,7 +109,7 @@ async fn a_plan_that_was_written_ahead_is_entered_as_one_that_was_not() {
                  notes, dry_run, decision)) FROM plans";
     let alike_actions = "SELECT count(DISTINCT (step_no, group_no, leads_group, subject, unit_key, tier, absorbs, why, \
                          step, outlay_wei)) FROM actions";
-    assert_eq!((fixture.count(alike).await, fixture.count(alike_actions).await), (1, 2));
+    assert_eq!((fixture.count(alike).await, fixture.count(alike_actions).await), (1, 3));
 }
 
 #[tokio::test]
