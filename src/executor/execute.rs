@@ -177,17 +177,22 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
         let (ready, beyond) = fit_block(ready.collect(), self.settings.block_gas_max);
         proven.held_back.extend(beyond);
 
-        let send_off = match lane {
+        let mut send_off = match lane {
             Ok(None) => SendOff { dry: ready, ..SendOff::default() },
             Ok(Some(lane)) => match self.send_all(head, &encoded, ready, lane).await? {
                 Some(send_off) => send_off,
-                None => return Ok(self.overlaps(plan, "a subject has an open group")),
+                None => {
+                    self.tell_overlap(plan, "a subject has an open group");
+                    return Ok(Executed::default());
+                }
             },
             // What was refused is written down all the same.
             Err(_) if ready.is_empty() => SendOff::default(),
             Err(error) => return Err(error),
         };
-        let Some(entered) = self.entered(&send_off, plan, cause).await? else { return Ok(Executed::default()) };
+        let Some(entered) = self.entered(send_off.entered.take(), plan, cause).await? else {
+            return Ok(Executed::default());
+        };
         let executed = self.write_down(head, entered, send_off, proven).await?;
         self.unswept = false;
         if dry_run {
@@ -230,12 +235,12 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
     /// The plan as it is in the journal, written down now where nothing of it was sent; `None` where it overlaps another.
     async fn entered(
         &self,
-        send_off: &SendOff,
+        entered: Option<Entered>,
         plan: &BalancedPlan,
         cause: &str,
     ) -> Result<Option<Entered>, ExecutorError> {
-        if send_off.entered.is_some() {
-            return Ok(send_off.entered.clone());
+        if entered.is_some() {
+            return Ok(entered);
         }
         let dry_run = self.parts.gate.dry_run();
         match self.parts.journal.insert_plan(self.deployment.id, plan, cause, dry_run).await {
@@ -244,16 +249,15 @@ impl<C: ChainPort, J: JournalPort> Executor<C, J> {
                 Err(ExecutorError::Answer(format!("{} actions for {} steps", actions.len(), plan.steps().len())))
             }
             Err(JournalError::Conflict(why)) => {
-                self.overlaps(plan, &why);
+                self.tell_overlap(plan, &why);
                 Ok(None)
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    fn overlaps(&self, plan: &BalancedPlan, why: &str) -> Executed {
+    fn tell_overlap(&self, plan: &BalancedPlan, why: &str) {
         tracing::warn!(deployment = %self.deployment.name, segment = %plan.segment(), why, "plan overlaps open actions");
-        Executed::default()
     }
 
     async fn prove<'p>(

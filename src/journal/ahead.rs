@@ -5,9 +5,9 @@
 //! ahead; entering happens once, whoever does it.
 //! Must not: be read for anything but entering and the next nonce.
 
-use std::ops::Range;
+use std::{collections::BTreeSet, ops::Range};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sqlx::{PgConnection, Row};
 
 use super::{
@@ -38,18 +38,19 @@ impl<'p> AheadPlan<'p> {
     pub fn of(plan: &'p BalancedPlan, cause: &str) -> Result<Self> {
         let decision = plan.kept_decision();
         let decision = decision_text(decision.as_deref())?;
-        let content = PlanContent {
-            segment: plan.segment(),
-            block: plan.block(),
-            steps: plan.steps(),
-            ledger: plan.ledger(),
-            notes: plan.notes(),
-            decision: None,
-            outlays: plan.outlays(),
-        };
-        let columns = PlanColumns::of(&content, cause, false)?;
-        Ok(Self { plan, text: as_json_text("plan", &columns)?, decision, subjects: columns.subjects() })
+        let columns = PlanColumns::of(&PlanContent::of(plan, None), cause, false)?;
+        if !columns.balances() {
+            return Err(JournalError::Conflict("write_ahead: the plan's books do not balance".to_owned()));
+        }
+        Ok(Self { plan, text: readable("plan", &columns)?, decision, subjects: columns.subjects() })
     }
+}
+
+/// JSON text that is known to read back: what is sent must be entered after.
+fn readable<T: Serialize + DeserializeOwned>(what: &'static str, value: &T) -> Result<String> {
+    let text = as_json_text(what, value)?;
+    parse_json::<T>(what, &text)?;
+    Ok(text)
 }
 
 /// The first signature for some of a plan's steps.
@@ -74,7 +75,7 @@ pub struct Entered {
 
 impl Journal {
     /// Writes a plan ahead with its first signatures, all of them or nothing, and answers the row ids that they will have.
-    /// `None`, and nothing written, where one of the plan's subjects has an open group already. Conflict where a nonce is
+    /// `None`, and nothing written, where one of the plan's subjects has an open group already, or two in this plan. Conflict where a nonce is
     /// taken, something of the deployment is still to be entered, or the lease is not held.
     pub async fn write_ahead(
         &self,
@@ -85,12 +86,16 @@ impl Journal {
         let Some(FirstSignature { transaction: NewTransaction { chain_id, signer, .. }, .. }) = first.first() else {
             return Ok(Some(Vec::new()));
         };
+        let subjects: BTreeSet<&String> = plan.subjects.iter().collect();
+        if subjects.len() < plan.subjects.len() {
+            return Ok(None);
+        }
         let chain_id = bigint("chain_id", *chain_id)?;
         let (mut nonces, mut contents) = (Vec::with_capacity(first.len()), Vec::with_capacity(first.len()));
         for one in first {
             fits(&one.transaction, &one.attempt)?;
             nonces.push(bigint("nonce", one.transaction.nonce)?);
-            contents.push(as_json_text("content", one)?);
+            contents.push(readable("content", one)?);
         }
         let (lease, epoch) = self.fence_binds()?;
         let written = in_statement!(self, "write_ahead", |connection| {

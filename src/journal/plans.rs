@@ -37,6 +37,20 @@ pub(super) struct PlanContent<'p> {
     pub(super) outlays: &'p [U256],
 }
 
+impl<'p> PlanContent<'p> {
+    pub(super) fn of(plan: &'p BalancedPlan, decision: Option<String>) -> Self {
+        Self {
+            segment: plan.segment(),
+            block: plan.block(),
+            steps: plan.steps(),
+            ledger: plan.ledger(),
+            notes: plan.notes(),
+            decision,
+            outlays: plan.outlays(),
+        }
+    }
+}
+
 impl Journal {
     /// Writes a plan and one planned action per step, in order, and answers the actions' ids in that order. It is written
     /// under the segment's open episode; where there is none one opens at the plan's block, for this cause.
@@ -52,15 +66,7 @@ impl Journal {
         dry_run: bool,
     ) -> Result<(EpisodeId, PlanId, Vec<ActionId>)> {
         let decision = plan.kept_decision();
-        let content = PlanContent {
-            segment: plan.segment(),
-            block: plan.block(),
-            steps: plan.steps(),
-            ledger: plan.ledger(),
-            notes: plan.notes(),
-            decision: decision_text(decision.as_deref())?,
-            outlays: plan.outlays(),
-        };
+        let content = PlanContent::of(plan, decision_text(decision.as_deref())?);
         self.insert_plan_content(deployment, &content, cause, dry_run).await
     }
 
@@ -181,6 +187,11 @@ impl PlanColumns {
             actions: ActionColumns::of(plan.segment, plan.steps, plan.outlays)?,
             decision: plan.decision.clone(),
         })
+    }
+
+    /// Whether the ledger adds up, as the table wants it.
+    pub(super) fn balances(&self) -> bool {
+        &self.absorbed + &self.residual == self.shortfall
     }
 
     /// What the plan claims: the subject of each group.

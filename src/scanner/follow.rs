@@ -62,10 +62,9 @@ impl Scanner {
                 snapshot.book.units().map(|(key, _)| key.clone()).collect()
             }
         };
-        let standing = valuation.standings(snapshot);
         let found = suspects.iter().filter_map(|key| {
             let unit = snapshot.book.unit(key)?;
-            let finding = classify(key, unit.segment, standing(key, unit), &self.settings);
+            let finding = classify(key, unit.segment, valuation.standing(snapshot, key, unit), &self.settings);
             if let Some(following) = &mut self.following {
                 following.store.judged_opaque(key, finding.is_none());
             }

@@ -18,6 +18,4 @@ mod valuation;
 pub use follow::Scanner;
 pub use scan::{Condition, Finding, ScanReport, ScanSettings, scan};
 pub use shape::{Bounds, Curve, Facet, Shape};
-pub use valuation::{
-    DriverIndex, Drivers, FactorIndex, Factors, Planes, Slope, Standing, Standings, Unvalued, Valuation,
-};
+pub use valuation::{DriverIndex, Drivers, FactorIndex, Factors, Planes, Slope, Standing, Unvalued, Valuation};

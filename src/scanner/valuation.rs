@@ -137,12 +137,4 @@ pub trait Valuation {
 
     /// The unit's exact standing, equal to the protocol's own view at the snapshot's block.
     fn standing(&self, snapshot: &Snapshot, key: &UnitKey, unit: &Unit) -> Result<Standing, Unvalued>;
-
-    /// The same of many units: what they have in common need be worked out once.
-    fn standings<'a>(&'a self, snapshot: &'a Snapshot) -> Standings<'a> {
-        Box::new(move |key, unit| self.standing(snapshot, key, unit))
-    }
 }
-
-/// Gives units of one snapshot their exact standing.
-pub type Standings<'a> = Box<dyn Fn(&UnitKey, &Unit) -> Result<Standing, Unvalued> + 'a>;

@@ -3,6 +3,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use alloy::primitives::keccak256;
+
 use super::{super::ports::JournalPort, Shared};
 use crate::{
     journal::{
@@ -142,9 +144,10 @@ impl JournalState {
 
     /// Whether the bytes would be found again after a crash.
     pub(crate) fn holds(&self, raw: &[u8]) -> bool {
-        let mut ahead = self.ahead.iter().flat_map(|ahead| &ahead.first);
-        let entered = self.transactions.iter().flat_map(|t| &t.attempts).any(|a| *a.raw == *raw);
-        entered || ahead.any(|(_, first)| *first.attempt.raw == *raw)
+        let ahead = self.ahead.iter().flat_map(|ahead| &ahead.first).map(|(_, first)| &first.attempt);
+        let entered = self.transactions.iter().flat_map(|t| &t.attempts);
+        let mut all = entered.map(|a| (&a.raw, a.hash)).chain(ahead.map(|a| (&a.raw, a.hash)));
+        all.any(|(held, hash)| **held == *raw && hash == keccak256(raw))
     }
 
     fn is_open(&self, step: &Step) -> bool {

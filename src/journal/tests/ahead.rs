@@ -149,5 +149,12 @@ async fn what_the_tables_could_not_hold_is_not_written_ahead() {
     too_high.attempt.gas_limit = u64::MAX;
     let refused = fixture.write_ahead(&plan_of(&[1]), &[too_high]).await;
     assert!(matches!(refused, Err(JournalError::Corrupt { what: "gas_limit", .. })), "{refused:?}");
+    // Two groups of one unit, and books that are a unit short.
+    assert_eq!(fixture.write_ahead(&plan_of(&[1, 2, 1]), &[fixture.first(0, 0)]).await.unwrap(), None);
+    let steps = vec![step(1, Tier::Liquidate, 1)];
+    let mut ledger = ledger_of(&steps);
+    ledger.residual -= U256::ONE;
+    let short = BalancedPlan::unchecked(SEGMENT, block(10), steps, ledger);
+    assert_conflict(AheadPlan::of(&short, "a unit is bankrupt").map(drop));
     assert_eq!(fixture.count("SELECT count(*) FROM signed_nonces").await, 0);
 }

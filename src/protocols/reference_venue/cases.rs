@@ -115,7 +115,10 @@ impl<'a> View<'a> {
     fn add_unit(&mut self, key: &'a UnitKey, unit: &'a Unit) {
         self.held.extend(perps(unit).map(|leg| leg.market));
         let market = |id: MarketId| {
-            self.markets.get(&id).ok_or_else(|| Unvalued::Missing(format!("market {id} of segment {}", self.id)))
+            self.markets
+                .get(&id)
+                .ok_or_else(|| Unvalued::Missing(format!("market {id} of segment {}", self.id)))
+                .cloned()
         };
         if let Ok(account) = Account::of(unit, market) {
             self.accounts.insert(key, Valued { unit, account });

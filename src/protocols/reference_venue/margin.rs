@@ -12,8 +12,6 @@
 //! Invariants: every result equals the venue's view at that block to the last unit, or there is none.
 //! Must not: use floating point.
 
-use std::borrow::Borrow;
-
 use super::state::{self, Feed, Market};
 use crate::{
     positions::{Leg, LegKind, Snapshot, Unit},
@@ -92,13 +90,10 @@ pub(super) struct Account {
 
 impl Account {
     /// Values a unit over its markets.
-    pub(super) fn of<M: Borrow<MarketNow>>(
-        unit: &Unit,
-        market: impl Fn(MarketId) -> Result<M, Unvalued>,
-    ) -> Result<Self, Unvalued> {
+    pub(super) fn of(unit: &Unit, market: impl Fn(MarketId) -> Result<MarketNow, Unvalued>) -> Result<Self, Unvalued> {
         let mut account = Self { cash: unit.cash, equity: unit.cash, ..Self::default() };
         for leg in perps(unit) {
-            account.add(leg, market(leg.market)?.borrow())?;
+            account.add(leg, &market(leg.market)?)?;
         }
         Ok(account)
     }

@@ -26,7 +26,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use std::{cell::RefCell, collections::BTreeMap, rc::Rc, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use alloy::{primitives::keccak256, sol_types::SolCall};
 
@@ -41,8 +41,8 @@ use super::{
 use crate::{
     positions::{Book, Record, RecordKey, Snapshot, Unit},
     recovery::{Effect, SegmentCase, Step, Tier},
-    scanner::{Drivers, Factors, Planes, ScanReport, Standing, Standings, Unvalued, Valuation},
-    types::{Address, B256, BlockRef, Call, Log, LogFilter, MarketId, SegmentId, UnitKey},
+    scanner::{Drivers, Factors, Planes, ScanReport, Standing, Unvalued, Valuation},
+    types::{Address, B256, BlockRef, Call, Log, LogFilter, SegmentId, UnitKey},
 };
 
 pub use settings::{Membership, Settings, SettingsError};
@@ -88,19 +88,6 @@ impl Valuation for ReferenceVenue {
 
     fn standing(&self, snapshot: &Snapshot, _key: &UnitKey, unit: &Unit) -> Result<Standing, Unvalued> {
         Account::of(unit, |id| MarketNow::load(snapshot, id))?.standing()
-    }
-
-    fn standings<'a>(&'a self, snapshot: &'a Snapshot) -> Standings<'a> {
-        let seen: RefCell<BTreeMap<MarketId, Rc<MarketNow>>> = RefCell::default();
-        let market = move |id| {
-            if let Some(now) = seen.borrow().get(&id) {
-                return Ok(Rc::clone(now));
-            }
-            let now = Rc::new(MarketNow::load(snapshot, id)?);
-            seen.borrow_mut().insert(id, Rc::clone(&now));
-            Ok(now)
-        };
-        Box::new(move |_, unit| Account::of(unit, &market)?.standing())
     }
 }
 
